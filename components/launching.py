@@ -1,0 +1,130 @@
+"""Ranks without an orchestrator: one spawned process each, a gloo or NCCL group over loopback, one result back.
+
+A failing rank ends the group: its error is re-raised here with the rank's number, so that nobody waits for a dead peer.
+Also the set-up and tear-down of a process group, which the Ray launcher shares.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from components import errors
+from components.channel import Channel
+from components.context import Json, Rank, RankFunction, free_port, read_result, write_result
+from components.errors import HeadwaterError
+from components.publish import publish_new
+
+GROUP_TIMEOUT = timedelta(minutes=10)
+
+
+def prepare_process(device: str) -> None:
+    """Settings every rank needs before torch or DeepSpeed: one compute thread, the CPU accelerator."""
+    import torch
+
+    if device == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        torch.set_num_threads(1)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@contextmanager
+def process_group(rank: int, world_size: int, port: int, device: str) -> Iterator[None]:
+    """A process group over loopback for the time of the block."""
+    import torch.distributed as dist
+
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world_size),
+        LOCAL_WORLD_SIZE=str(world_size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    dist.init_process_group("nccl" if device != "cpu" else "gloo", timeout=GROUP_TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def device_of(local_rank: int) -> str:
+    """The torch device of a rank: its CUDA device where there is one, else the CPU."""
+    import torch
+
+    return f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+
+
+def launch_local(fn: RankFunction, workers: int, channel: Channel, scratch: Path) -> Json:
+    """Runs `fn` on `workers` ranks of this machine and returns rank 0's result.
+
+    Raises:
+        HeadwaterError: The error of the first failing rank, if it was one of ours.
+        RuntimeError: Any other failure of a rank, with that rank's traceback.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="launch-", dir=scratch))
+    port = free_port()
+    try:
+        if workers == 1:
+            _run_rank(0, fn, 1, port, channel, folder, False)
+        else:
+            from torch.multiprocessing.spawn import start_processes
+
+            context = start_processes(  # type: ignore[no-untyped-call]
+                _run_rank, (fn, workers, port, channel, folder, True), workers, join=False, start_method="spawn"
+            )
+            try:
+                while not context.join():
+                    continue
+            except Exception as error:
+                raise read_failure(folder) or error from None
+        return read_result(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_rank(
+    rank: int, fn: RankFunction, world_size: int, port: int, channel: Channel, folder: Path, spawned: bool
+) -> None:
+    device = device_of(rank)
+    prepare_process(device)
+    with process_group(rank, world_size, port, device):
+        try:
+            result = fn(Rank(rank, world_size, rank, device, channel))
+        except BaseException as error:
+            if spawned:
+                record_failure(folder, rank, error)
+            raise
+        if rank == 0:
+            write_result(folder, result)
+
+
+def record_failure(folder: Path, rank: int, error: BaseException) -> None:
+    """Leaves a rank's error where the launcher finds it, the first one winning."""
+    kind = type(error).__name__ if isinstance(error, HeadwaterError) else ""
+    parts = [error.what, error.where, error.fix] if isinstance(error, HeadwaterError) else []
+    text = "".join(traceback.format_exception(error))
+    publish_new(
+        folder / "failure.json",
+        json.dumps({"rank": rank, "kind": kind, "parts": parts, "traceback": text}).encode(),
+    )
+
+
+def read_failure(folder: Path) -> Exception | None:
+    """The error that `record_failure` left, as an exception to raise; None if no rank left one."""
+    path = folder / "failure.json"
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["kind"]:
+        kind: type[HeadwaterError] = getattr(errors, record["kind"])
+        return kind(*record["parts"])
+    return RuntimeError(f"rank {record['rank']} failed:\n{record['traceback']}")

@@ -1,0 +1,1 @@
+"""Hydra groups: what runs. YAML only."""

@@ -1,0 +1,1 @@
+"""When and where: recipes, engine, tracking, schedule and the command line."""
