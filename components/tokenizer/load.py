@@ -1,0 +1,89 @@
+"""Text to ids and back, with the one promise the rest builds on: no text whatsoever yields a special id.
+
+A thin class over the `tokenizers` library. Hugging Face tokenizers recognise "<|end|>" inside any text, which would let
+a web page or a user's message close a turn; here special ids are only ever placed by our own code (`chat_format`,
+the `tokens` step). Byte-level, so `decode(encode(text)) == text` for every text that has a UTF-8 form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from components.errors import StepError
+from components.tokenizer.special import SPECIAL_TOKENS
+
+FILE_NAME = "tokenizer.json"
+
+
+class TextTokenizer:
+    """A tokenizer that reads text as text.
+
+    Args:
+        tokenizer: A tokenizer of the `tokenizers` library that has our special tokens at ids 0 to 6.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> TextTokenizer:
+        """Loads a tokenizer artifact, or any model folder of ours (the tokenizer travels with the model).
+
+        Raises:
+            StepError: If the folder has no tokenizer.json or its special tokens are not the ones of `special`.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise StepError(
+                "This folder has no tokenizer.",
+                where=f"{path} does not exist",
+                fix="give the folder that the tokenizer step wrote, or a model folder",
+            )
+        tokenizer = Tokenizer.from_file(str(path))
+        found = [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
+        if found != list(range(len(SPECIAL_TOKENS))):
+            listed = ", ".join(f"{token}={index}" for token, index in zip(SPECIAL_TOKENS, found, strict=True))
+            raise StepError(
+                f"The tokenizer's special tokens are not at ids 0 to {len(SPECIAL_TOKENS) - 1}: {listed}.",
+                where=str(path),
+                fix="train one with the tokenizer step (tokenizer.path=null)",
+            )
+        return cls(tokenizer)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the special ones included: the size of the embedding table."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; never one of 0 to 6, whatever the text holds. No begin or end token is added."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on the library's own threads (TOKENIZERS_PARALLELISM=false keeps it to one)."""
+        return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of some ids, special ones left out. Bytes that are not whole UTF-8 become U+FFFD."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def bytes_of(self, ids: Iterable[int]) -> int:
+        """Number of UTF-8 bytes of text that some ids stand for; special ids stand for none."""
+        sizes = self.token_bytes
+        return sum(sizes[index] for index in ids)
+
+    @cached_property
+    def token_bytes(self) -> tuple[int, ...]:
+        """Bytes of text behind every id, by id.
+
+        In a byte-level vocabulary each character of a token's name stands for one byte, so its length is the answer.
+        """
+        names = (self._tokenizer.id_to_token(index) for index in range(self.vocab_size))
+        return tuple(0 if index < len(SPECIAL_TOKENS) else len(name or "") for index, name in enumerate(names))
