@@ -1,0 +1,1 @@
+"""Post-training algorithms and formats shared by SFT, the reward model and PPO: pure functions, no orchestrator."""
