@@ -1,0 +1,1 @@
+"""Reports: one self-contained page out of the records of a run."""

@@ -1,0 +1,1 @@
+"""Scheduling: pipeline runs at the ticks of a cron text, each tick recorded once."""

@@ -1,0 +1,1 @@
+"""Tracking: what a run says, carried to MLflow by one uploader beside the driver."""
