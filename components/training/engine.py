@@ -1,0 +1,127 @@
+"""The small interface between the loop and what computes gradients: `Engine`, its factory, and weight helpers.
+
+Signatures others build on:
+    make_engine(model, config: TrainingConfig, rank: Rank) -> Engine
+    engine.module(...)                    every forward goes through it: ZeRO-3 gathers the weights in its hooks
+    engine.backward(loss)                 loss = SUM of the rank's part / GLOBAL number of units
+    engine.step(lr) -> StepReport         clips, updates (or skips), clears the gradients
+    engine.sum_over_ranks([a, b]) -> [..] collective
+    engine.full_weights() / load_weights(...)               fp32, CPU, by parameter name; collective
+    engine.optimizer_state() / load_optimizer_state(...)    fp32, CPU, by parameter name; collective
+    copy_weights(weights, model)          fills a plain module (a sampler's replica, an export) by name
+
+The one arithmetic rule: what `backward` is given adds up. The loss of a step is a sum over units (tokens, pairs)
+divided by the number of units of the whole step on all ranks, so the gradient after any number of micro-batches on any
+number of ranks is the gradient of that one global mean. An engine that averages over ranks undoes the average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from components.context import Rank
+from components.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What an optimizer step did.
+
+    Attributes:
+        grad_norm: Global L2 norm of the gradient before clipping; not finite if the step was skipped.
+        skipped: True if the gradient was not finite: weights and optimizer state are as before.
+    """
+
+    grad_norm: float
+    skipped: bool
+
+
+class Engine(Protocol):
+    """A model with its optimizer, possibly spread over ranks. All methods but `backward` are collective."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches go."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Call this for every forward pass, on all ranks equally often; never its inner methods."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of `loss`, a scalar already divided by the step's global number of units."""
+
+    def step(self, lr: float) -> StepReport:
+        """Clips, updates the weights at learning rate `lr`, clears the gradients; skips a non-finite gradient."""
+
+    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """Adds each value over all ranks, in float64; every rank gets the sums."""
+
+    def full_weights(self) -> dict[str, Tensor]:
+        """All parameters and buffers by name, fp32 (buffers as they are), copies on the CPU of every rank."""
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Sets all parameters and buffers, from the dict that `full_weights` returns on any engine."""
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """AdamW's moments as "<parameter>/exp_avg" and "<parameter>/exp_avg_sq", and its "step", on the CPU."""
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Sets what `optimizer_state` returned on any engine, ZeRO stage and number of ranks."""
+
+    def close(self) -> None:
+        """Releases what the engine holds; it cannot be used after."""
+
+
+def make_engine(model: nn.Module, config: TrainingConfig, rank: Rank) -> Engine:
+    """Makes the engine that `config.engine` and `config.zero_stage` name.
+
+    Args:
+        model: In fp32 and equal on all ranks; the engine takes it over and moves it to the rank's device.
+        config: The optimizer's settings, engine and ZeRO stage.
+        rank: The process this is; `deepspeed` needs its process group to be up.
+
+    Returns:
+        The engine. Import of DeepSpeed (about 3 s) happens here, and only for the engine that needs it.
+    """
+    if config.engine == "plain":
+        from components.training.plain_engine import PlainEngine
+
+        return PlainEngine(model, config, rank)
+    from components.training.deepspeed_engine import DeepSpeedEngine
+
+    return DeepSpeedEngine(model, config, rank)
+
+
+def use_bf16(config: TrainingConfig, device: torch.device) -> bool:
+    """True if forward and backward run in bf16: asked for, or the default on CUDA."""
+    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+
+
+def named_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """The buffers that belong to the weights: those a state dict keeps."""
+    kept = module.state_dict(keep_vars=True)
+    return {name: buffer for name, buffer in module.named_buffers() if name in kept}
+
+
+def copy_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Copies weights by name into a plain module in place; tied parameters are set once and stay tied.
+
+    Raises:
+        KeyError: If a parameter of the model is not among the weights.
+    """
+    with torch.no_grad():
+        for name, target in [*model.named_parameters(), *named_buffers(model).items()]:
+            target.copy_(weights[name])
