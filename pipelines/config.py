@@ -1,0 +1,270 @@
+"""One configuration for a run: Hydra composes it, frozen dataclasses check it, plain values go to the steps.
+
+Every step's dataclass in components is a field of `Settings`; Hydra sees a writable twin of that tree as its schema, so
+names and types are checked while it composes, and the dataclasses' own `__post_init__` checks the values afterwards.
+Everything here is light on purpose: a refusal comes in well under two seconds, before Ray or torch is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from components.clean.config import CleanConfig
+from components.configuring import require, require_choice, runtime
+from components.crawl.config import CrawlConfig
+from components.dedup.config import DedupConfig
+from components.errors import ConfigError
+from components.evaluate.config import EvaluateConfig
+from components.extract.config import ExtractConfig
+from components.instructions.config import InstructionsConfig
+from components.model.config import ModelConfig
+from components.ppo.config import PpoConfig
+from components.preferences.config import PreferencesConfig
+from components.pretrain.config import PretrainConfig
+from components.reward.config import RewardConfig
+from components.sample.config import SampleConfig
+from components.sft.config import SftConfig
+from components.shards.config import TokensConfig
+from components.tokenizer.config import TokenizerConfig
+from pipelines.tracking.config import TrackingConfig
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """Where the text comes from.
+
+    Attributes:
+        kind: "sample" builds a website out of installed packages and crawls it on loopback; "web" crawls the seeds.
+        seeds: URLs the crawl starts from.
+        instructions: JSONL file of dialogues for SFT (kind "web"); the sample brings its own.
+        preferences: JSONL file of preference pairs for the reward model (kind "web"); the sample brings its own.
+    """
+
+    kind: str = "sample"
+    seeds: tuple[str, ...] = ("http://sample.headwater.test/",)
+    instructions: str | None = None
+    preferences: str | None = None
+
+    def __post_init__(self) -> None:
+        require_choice("source.kind", self.kind, ("sample", "web"))
+        require(len(self.seeds) > 0, "source.seeds", list(self.seeds), "names no page", "'source.seeds=[https://...]'")
+        if self.kind == "web":
+            for key in ("instructions", "preferences"):
+                path = getattr(self, key)
+                require(path is not None, f"source.{key}", path, "names no file", f"source.{key}=path/to/{key}.jsonl")
+                require(Path(path).is_file(), f"source.{key}", path, "is not a file", f"source.{key}=path to a file")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """On what the steps run.
+
+    Attributes:
+        kind: "local" starts Ray on this machine if any step runs; "ray" connects to a running cluster;
+            "inprocess" runs the steps one after another in this process, without Ray.
+        address: Ray address for kind "ray"; "auto" finds the cluster this process runs in.
+        dashboard: Address of the Ray dashboard, for `headwater submit`.
+        cpus: CPUs of a local cluster; all of the machine's when unset.
+        gpus: GPUs of a local cluster; all of the machine's when unset.
+        grace_s: Seconds the running steps get to save when the run is asked to stop.
+    """
+
+    kind: str = runtime("local")
+    address: str = runtime("auto")
+    dashboard: str = runtime("http://127.0.0.1:8265")
+    cpus: int | None = runtime(None)
+    gpus: int | None = runtime(None)
+    grace_s: float = runtime(30.0)
+
+    def __post_init__(self) -> None:
+        require_choice("cluster.kind", self.kind, ("local", "ray", "inprocess"))
+        require(self.cpus is None or self.cpus >= 1, "cluster.cpus", self.cpus, "must be at least 1", "cluster.cpus=2")
+        require(self.grace_s >= 0, "cluster.grace_s", self.grace_s, "must not be negative", "cluster.grace_s=30")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The whole configuration of a run; one field per step, named as the step.
+
+    Attributes:
+        recipe: The DAG to run.
+        preset: Name of the preset the values came from, for the record.
+        seed: Root of all randomness.
+        store: Folder of artifacts, runs and schedules.
+    """
+
+    recipe: str = "chat"
+    preset: str = "tiny"
+    seed: int = 17
+    store: str = runtime(".headwater")
+    source: SourceConfig = dataclasses.field(default_factory=SourceConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    site: SampleConfig = dataclasses.field(default_factory=SampleConfig)
+    crawl: CrawlConfig = dataclasses.field(default_factory=CrawlConfig)
+    extract: ExtractConfig = dataclasses.field(default_factory=ExtractConfig)
+    clean: CleanConfig = dataclasses.field(default_factory=CleanConfig)
+    dedup: DedupConfig = dataclasses.field(default_factory=DedupConfig)
+    tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
+    tokens: TokensConfig = dataclasses.field(default_factory=TokensConfig)
+    instructions: InstructionsConfig = dataclasses.field(default_factory=InstructionsConfig)
+    preferences: PreferencesConfig = dataclasses.field(default_factory=PreferencesConfig)
+    pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
+    sft: SftConfig = dataclasses.field(default_factory=SftConfig)
+    reward: RewardConfig = dataclasses.field(default_factory=RewardConfig)
+    ppo: PpoConfig = dataclasses.field(default_factory=PpoConfig)
+    evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
+    cluster: ClusterConfig = dataclasses.field(default_factory=ClusterConfig)
+    tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        require_choice("recipe", self.recipe, ("chat",))
+
+
+def load_settings(overrides: Sequence[str]) -> Settings:
+    """Composes and checks the configuration.
+
+    Args:
+        overrides: Hydra overrides as typed after a verb: "preset=small", "clean.min_chars=200".
+
+    Raises:
+        ConfigError: For an unknown key (naming the nearest valid one), a wrong type, or an impossible value.
+    """
+    return build(Settings, compose(overrides), "")
+
+
+def compose(overrides: Sequence[str]) -> dict[str, object]:
+    """Lets Hydra compose `conf/` with the overrides; returns plain, resolved, type-checked values."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    ConfigStore.instance().store(name="schema", node=_writable_twin(Settings))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        check_names(overrides)
+        try:
+            composed = hydra_compose("config", overrides=list(overrides))
+            values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _refusal(error, overrides) from error
+    return typing.cast(dict[str, object], values)
+
+
+def check_names(overrides: Sequence[str]) -> None:
+    """Refuses overrides whose key or option does not exist, naming the nearest that does."""
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(
+                f"'{override}' is not an override.", where="command line", fix="write KEY=VALUE, such as preset=small"
+            )
+        key = key.lstrip("+~")
+        options = group_options(key)
+        if options and value not in options:
+            raise ConfigError(
+                f"there is no {key} '{value}'.",
+                where=f"{override} (command line)",
+                fix=f"one of {', '.join(f'{key}={option}' for option in options)}",
+            )
+        if not options and key not in set(all_keys()):
+            raise ConfigError(
+                f"there is no setting '{key}'.", where=f"{override} (command line)", fix=_suggest(key, override)
+            )
+
+
+def group_options(group: str) -> list[str]:
+    """The files of a config group; empty for anything that is not a group."""
+    folder = CONF / group
+    return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() and group else []
+
+
+def all_keys() -> Iterator[str]:
+    """Every dotted key a user can set, in the order of the dataclasses."""
+    yield from _keys(Settings, "")
+
+
+def build(kind: type, values: dict[str, object], prefix: str) -> typing.Any:  # noqa: ANN401
+    """Builds a frozen config dataclass, nested ones first, out of plain values.
+
+    Raises:
+        ConfigError: From the dataclass's own checks, or for a field it does not have.
+    """
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, object] = {}
+    for name, value in values.items():
+        hint = hints.get(name)
+        if hint is None:
+            raise ConfigError(f"there is no setting '{prefix}{name}'.", where="conf/", fix=_suggest(prefix + name, ""))
+        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+            value = build(typing.cast(type, hint), value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[name] = value
+    return kind(**arguments)
+
+
+def _keys(kind: type, prefix: str) -> Iterator[str]:
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        yield prefix + field.name
+        if dataclasses.is_dataclass(hint):
+            yield from _keys(typing.cast(type, hint), f"{prefix}{field.name}.")
+
+
+def _suggest(key: str, override: str) -> str:
+    keys = list(all_keys())
+    tail = key.rpartition(".")[2]
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6) or [
+        candidate for candidate in keys if candidate.rpartition(".")[2] == tail
+    ]
+    if not near:
+        return "headwater config show lists every setting"
+    value = override.partition("=")[2]
+    return f"did you mean {near[0]}{'=' + value if value else ''}?"
+
+
+def _refusal(error: Exception, overrides: Sequence[str]) -> ConfigError:
+    chain: BaseException = error
+    while chain.__cause__ is not None:
+        chain = chain.__cause__
+    lines = [line.strip() for line in str(chain).splitlines() if line.strip()]
+    details = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
+    key = details.get("full_key", "")
+    typed = next((override for override in overrides if override.partition("=")[0] == key), "")
+    where = f"{typed} (command line)" if typed else key or "conf/"
+    return ConfigError(
+        f"the configuration is refused: {lines[0].rstrip('.')}.", where=where, fix="headwater config show"
+    )
+
+
+def _writable_twin(kind: type, defaults: object | None = None) -> type:
+    """A dataclass with the same fields that is not frozen: Hydra must write into its schema.
+
+    Args:
+        kind: The frozen config dataclass.
+        defaults: An instance whose values become the twin's defaults; the dataclass's own where it is None.
+    """
+    hints = typing.get_type_hints(kind)
+    values = kind() if defaults is None else defaults
+    twins: list[tuple[str, typing.Any, typing.Any]] = []
+    for field in dataclasses.fields(kind):
+        hint, value = hints[field.name], getattr(values, field.name)
+        if dataclasses.is_dataclass(hint):
+            hint = _writable_twin(typing.cast(type, hint), value)
+            twins.append((field.name, hint, dataclasses.field(default_factory=hint)))
+        elif isinstance(value, tuple | dict):
+            copy = list if isinstance(value, tuple) else dict
+            twins.append((field.name, hint, dataclasses.field(default_factory=functools.partial(copy, value))))
+        else:
+            twins.append((field.name, hint, dataclasses.field(default=value)))
+    return dataclasses.make_dataclass(kind.__name__, twins)

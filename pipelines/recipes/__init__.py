@@ -1,0 +1,1 @@
+"""The DAGs, one file each. A recipe reads like the graph it is."""

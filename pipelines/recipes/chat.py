@@ -1,0 +1,74 @@
+"""From web pages to an aligned model that answers: the main recipe.
+
+Two branches run beside the crawl: the dialogues for SFT and the preference pairs for the reward model are prepared while
+pages are fetched. CPUs are what a step itself computes with; a step that launches ranks holds none, its ranks do.
+"""
+
+from __future__ import annotations
+
+from components.clean.step import clean
+from components.crawl.step import crawl
+from components.dedup.step import dedup
+from components.evaluate.step import evaluate
+from components.extract.step import extract
+from components.instructions.step import instructions
+from components.ppo.step import ppo
+from components.preferences.step import preferences
+from components.pretrain.step import pretrain
+from components.reward.step import reward
+from components.sample.step import site
+from components.sft.step import sft
+from components.shards.step import tokens
+from components.tokenizer.step import tokenizer
+from pipelines.config import Settings
+from pipelines.engine.step import Artifact, Recipe
+
+
+def chat(run: Recipe, settings: Settings) -> Artifact:
+    """Declares the steps of the recipe; nothing runs here."""
+    source = settings.source
+    if source.kind == "sample":
+        pages = run.step(crawl, settings.crawl, site=run.step(site, settings.site))
+        dialogues = run.step(instructions, settings.instructions)
+        pairs = run.step(preferences, settings.preferences)
+    else:
+        pages = run.step(crawl, settings.crawl)
+        dialogues = run.step(instructions, settings.instructions, file=run.file(source.instructions, "instructions"))
+        pairs = run.step(preferences, settings.preferences, file=run.file(source.preferences, "preferences"))
+
+    text = run.step(extract, settings.extract, pages=pages)
+    kept = run.step(clean, settings.clean, documents=text)
+    unique = run.step(dedup, settings.dedup, documents=kept)
+    vocabulary = run.step(tokenizer, settings.tokenizer, documents=unique)
+    rows = run.step(tokens, settings.tokens, documents=unique, tokenizer=vocabulary)
+
+    base = run.step(
+        pretrain,
+        settings.pretrain,
+        code="warn",
+        ranks=settings.pretrain.training.ranks,
+        tokens=rows,
+        tokenizer=vocabulary,
+    )
+    tuned = run.step(
+        sft, settings.sft, code="warn", ranks=settings.sft.training.ranks, base=base, instructions=dialogues
+    )
+    judge = run.step(
+        reward, settings.reward, code="warn", ranks=settings.reward.training.ranks, base=tuned, preferences=pairs
+    )
+    policy = run.step(
+        ppo, settings.ppo, code="warn", ranks=settings.ppo.training.ranks, policy=tuned, reward=judge, preferences=pairs
+    )
+    return run.step(
+        evaluate,
+        settings.evaluate,
+        base=base,
+        sft=tuned,
+        reward=judge,
+        policy=policy,
+        tokens=rows,
+        tokenizer=vocabulary,
+        documents=unique,
+        instructions=dialogues,
+        preferences=pairs,
+    )

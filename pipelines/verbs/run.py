@@ -1,0 +1,104 @@
+"""`headwater run`: plan, execute, upload, report. The same command again continues where a run ended.
+
+The order matters to the clock: the configuration is refused before anything starts; the plan is shown before anything
+runs; MLflow's schema is made while Ray starts; and a run whose steps are all cached starts no Ray at all.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from pipelines.config import Settings, load_settings
+from pipelines.engine.driver import execute
+from pipelines.engine.events import RunStatus
+from pipelines.engine.plan import Plan
+from pipelines.engine.store import Store
+from pipelines.live import clock, shown
+from pipelines.report.report import write_report
+from pipelines.runs import create_run
+from pipelines.tracking.mlflow_sink import tracked
+from pipelines.verbs.planning import plan_lines, plan_of, plan_record
+
+
+def run(overrides: Sequence[str], run_id: str | None, as_json: bool) -> int:
+    """Runs the recipe; returns the exit code."""
+    settings = load_settings(overrides)
+    store, plan = plan_of(settings)
+    folder = create_run(Path(settings.store), settings, overrides, plan, run_id)
+    _tell(f"run {folder.name}", {"run": folder.name, **plan_record(plan, settings)}, as_json)
+    if not as_json:
+        print("\n".join(plan_lines(plan, settings)), flush=True)
+    status = run_plan(settings, store, plan, folder, as_json)
+    return _close(status, settings, folder, plan, as_json)
+
+
+def run_plan(settings: Settings, store: Store, plan: Plan, folder: Path, as_json: bool) -> RunStatus:
+    """Executes a plan with tracking and display around it; interrupts become a request to stop."""
+    with (
+        tracked(folder, settings.tracking, Path(settings.store)),
+        shown(folder, as_json),
+        stop_on_signals("running steps save what they have") as stop,
+    ):
+        return execute(plan, store, folder, settings.cluster, stop)
+
+
+@contextmanager
+def stop_on_signals(text: str) -> Iterator[threading.Event]:
+    """Turns SIGINT and SIGTERM into an event and says `text`; a second signal ends the process as usual."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            signal.default_int_handler(number, frame)
+        print(f"headwater: stopping: {text}", file=sys.stderr, flush=True)
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _close(status: RunStatus, settings: Settings, folder: Path, plan: Plan, as_json: bool) -> int:
+    report = write_report(folder, Path(settings.store))
+    if as_json:
+        error = status.error.to_json() if status.error else None
+        summary = {"run": status.run_id, "state": status.state, "seconds": status.seconds, "error": error}
+        print(json.dumps({**summary, "report": str(report), "exit_code": status.exit_code}, ensure_ascii=False))
+        return status.exit_code
+    if status.state == "done":
+        _print_scores(Path(settings.store), folder)
+        print(f"run {status.run_id} done in {clock(status.seconds)}. Report: {report}")
+        print("next: headwater chat | headwater ui | headwater plan clean.min_chars=200")
+    elif status.error is not None:
+        print(f"headwater: {status.error.to_error()}", file=sys.stderr)
+        print(f"  run:   {status.run_id}; finished steps are kept, `headwater run` continues", file=sys.stderr)
+    else:
+        print(f"headwater: run {status.run_id} stopped; `headwater run` with the same settings continues", file=sys.stderr)
+    return status.exit_code
+
+
+def _print_scores(store: Path, folder: Path) -> None:
+    from pipelines.report.scores import score_table
+    from pipelines.verbs.show import artifact_of
+
+    path = artifact_of(store, folder, "evaluate") / "scores.json"
+    rows = score_table(json.loads(path.read_text(encoding="utf-8")))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print()
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print()
+
+
+def _tell(text: str, record: dict[str, object], as_json: bool) -> None:
+    print(json.dumps(record, ensure_ascii=False) if as_json else text, flush=True)

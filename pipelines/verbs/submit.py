@@ -1,0 +1,105 @@
+"""`headwater submit`: the same run on a running Ray cluster, through its Jobs API.
+
+Only the three source folders travel (about a megabyte); the cluster's machines have the dependencies installed. Token
+authentication is always on: the token comes from RAY_AUTH_TOKEN, the file named by RAY_AUTH_TOKEN_PATH, or
+~/.ray/auth_token. The run id is the job's submission id, so submitting one twice is refused instead of run twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.errors import ConfigError, MachineError
+from pipelines.config import Settings, load_settings
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGES = ("components", "pipelines", "conf")
+
+
+def submit(overrides: Sequence[str], run_id: str | None, wait: bool, as_json: bool) -> int:
+    """Ships the code, starts the run as a job and prints its run id; with `wait` follows it and returns its code."""
+    settings = load_settings(overrides)
+    client = connect(settings.cluster.dashboard)
+    name = start_job(client, settings, overrides, run_id)
+    print(json.dumps({"run": name, "dashboard": settings.cluster.dashboard}) if as_json else f"submitted run {name}")
+    if not wait:
+        return 0
+    return follow(client, name)
+
+
+def start_job(client: JobSubmissionClient, settings: Settings, overrides: Sequence[str], run_id: str | None) -> str:
+    """Starts the job and returns the run id.
+
+    Raises:
+        ConfigError: If a job of that id was submitted before.
+        MachineError: If the cluster refuses the job for any other reason.
+    """
+    from pipelines.runs import new_run_id
+
+    store = Path(settings.store).resolve()
+    name = run_id or new_run_id(store)
+    words = ["python", "-m", "pipelines.cli", "run", "--run-id", name]
+    words += [word for word in overrides if not word.startswith(("cluster=", "cluster.kind=", "store="))]
+    words += ["cluster=ray", f"store={store}"]
+    with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))
+        try:
+            client.submit_job(
+                entrypoint=shlex.join(words),
+                submission_id=name,
+                runtime_env={"working_dir": folder, "env_vars": {"PYTHONUNBUFFERED": "1"}},
+                metadata={"headwater_run": name},
+            )
+        except RuntimeError as error:
+            if "already exists" in str(error) or "ubmission_id" in str(error):
+                raise ConfigError(f"run {name} was submitted before.", "--run-id", "choose another id") from error
+            raise MachineError(f"the cluster refused the job: {str(error).splitlines()[0]}", name) from error
+    return name
+
+
+def connect(dashboard: str) -> JobSubmissionClient:
+    """A Jobs client that authenticates with the cluster's token.
+
+    Raises:
+        MachineError: If nothing answers there, or the token is missing or wrong.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(dashboard)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise MachineError(
+            f"no Ray cluster answers at {dashboard}, or it does not accept the token.",
+            f"cluster.dashboard={dashboard}",
+            "start one with `ray start --head`, set cluster.dashboard, and set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
+            f"to its token ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'})",
+        ) from error
+
+
+def follow(client: JobSubmissionClient, name: str) -> int:
+    """Prints what the job prints until it ends; returns the exit code of its driver."""
+    import asyncio
+
+    async def tail() -> None:
+        async for lines in client.tail_job_logs(name):
+            sys.stdout.write(lines)
+            sys.stdout.flush()
+
+    asyncio.run(tail())
+    info = client.get_job_info(name)
+    if info.driver_exit_code is not None:
+        return int(info.driver_exit_code)
+    return 0 if str(info.status) == "SUCCEEDED" else 1
