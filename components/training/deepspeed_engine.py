@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
@@ -286,12 +287,23 @@ def _initialize(model: nn.Module, config: TrainingConfig, wanted: dict[str, Any]
         warm_deepspeed()
     import deepspeed
 
+    _forget_old_groups()
+    # DeepSpeed calls these collectives by names that torch has renamed: one warning per call, nothing to act on.
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
     with redirect_stdout(sys.stderr):
         model.to(device)
         engine, *_ = deepspeed.initialize(
             model=model, optimizer=make_optimizer(model, config), config=wanted, dist_init_required=False
         )
     return engine
+
+
+def _forget_old_groups() -> None:
+    """Makes DeepSpeed drop the process groups it cached in an earlier `launch` of this process, which are gone."""
+    from deepspeed.utils import groups
+
+    if groups._WORLD_GROUP is not None and groups._WORLD_GROUP not in dist.distributed_c10d._world.pg_map:
+        groups._release_process_group_references()
 
 
 def _compare(wanted: Mapping[str, Any], effective: Mapping[str, Any]) -> None:
