@@ -35,16 +35,18 @@ class TextTokenizer:
         """Loads a tokenizer artifact, or any model folder of ours (the tokenizer travels with the model).
 
         Raises:
-            StepError: If the folder has no tokenizer.json or its special tokens are not the ones of `special`.
+            StepError: See `from_file`.
         """
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise StepError(
-                "This folder has no tokenizer.",
-                where=f"{path} does not exist",
-                fix="give the folder that the tokenizer step wrote, or a model folder",
-            )
-        tokenizer = Tokenizer.from_file(str(path))
+        return cls.from_file(folder / FILE_NAME)
+
+    @classmethod
+    def from_file(cls, path: Path) -> TextTokenizer:
+        """Loads a tokenizer.json.
+
+        Raises:
+            StepError: If it is missing or damaged, or its special tokens are not the ones of `special`.
+        """
+        tokenizer = _read(path)
         found = [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
         if found != list(range(len(SPECIAL_TOKENS))):
             listed = ", ".join(f"{token}={index}" for token, index in zip(SPECIAL_TOKENS, found, strict=True))
@@ -87,3 +89,20 @@ class TextTokenizer:
         """
         names = (self._tokenizer.id_to_token(index) for index in range(self.vocab_size))
         return tuple(0 if index < len(SPECIAL_TOKENS) else len(name or "") for index, name in enumerate(names))
+
+
+def _read(path: Path) -> Tokenizer:
+    if not path.is_file():
+        raise StepError(
+            "There is no tokenizer here.",
+            where=f"{path} does not exist",
+            fix="give the folder that the tokenizer step wrote, or a model folder",
+        )
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises bare Exception for whatever it cannot read
+        raise StepError(
+            f"The tokenizer cannot be read: {error}.",
+            where=str(path),
+            fix="delete the artifact it belongs to and run again, or give another tokenizer.json",
+        ) from error

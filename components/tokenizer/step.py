@@ -1,0 +1,156 @@
+"""The tokenizer step: trains byte-level BPE on the corpus, or takes a given tokenizer after checking it.
+
+The artifact is a Hugging Face tokenizer folder that `transformers.AutoTokenizer` loads: tokenizer.json as the library
+writes it, and tokenizer_config.json, written here so that the step need not import `transformers`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.context import Context, Metrics
+from components.errors import Preempted, StepError
+from components.posttrain.chat_format import CHAT_TEMPLATE
+from components.publish import publish_bytes, publish_json
+from components.tokenizer.config import SMALLEST_VOCABULARY, TokenizerConfig
+from components.tokenizer.special import BOS, EOS, PAD, SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from components.documents import Document
+    from components.tokenizer.load import TextTokenizer
+
+VERSION = 1
+
+_MEASURED_BYTES = 2_000_000  # of the documents of smallest id, for bytes_per_token: a second of encoding
+_PROBE = (
+    "".join(map(chr, range(256)))
+    + " it's 3.14\t e\u0301 \u4f60\u597d\uff0c\u4e16\u754c\u3002 \U0001f600 <|end|>\r\n\n  x"
+)
+
+
+def tokenizer(ctx: Context, config: TokenizerConfig, documents: Path, given: Path | None = None) -> Metrics:
+    """Makes the tokenizer of a run.
+
+    Args:
+        ctx: The step's context.
+        config: The step's settings.
+        documents: Documents artifact, to train on and to measure compression with.
+        given: A tokenizer.json or its folder to take instead of training; the same as `config.path`, as an input.
+
+    Returns:
+        vocab_size, and bytes_per_token (text bytes per id on 2 MB of the corpus) overall, `_en` and `_zh`.
+
+    Raises:
+        StepError: If there are too few documents for the vocabulary, or the given tokenizer does not fit.
+    """
+    from components.tokenizer.load import FILE_NAME, TextTokenizer
+
+    source = given or (Path(config.path) if config.path else None)
+    content = _trained(ctx, config, documents) if source is None else _given(source)
+    publish_bytes(ctx.output / FILE_NAME, content)
+    publish_json(ctx.output / "tokenizer_config.json", _hugging_face_config())
+    loaded = TextTokenizer.from_folder(ctx.output)
+    if source is not None:
+        _check_round_trip(loaded, source)
+        ctx.progress(1, 1, "tokenizer", f"given, {loaded.vocab_size} ids; tokenizer.vocab_size is not used")
+    return {"vocab_size": float(loaded.vocab_size), **_compression(loaded, documents)}
+
+
+def _trained(ctx: Context, config: TokenizerConfig, documents: Path) -> bytes:
+    from components.tokenizer.train import train_bpe
+
+    counts: Counter[str] = Counter()
+    trained = train_bpe(_texts(ctx, config, documents, counts), config.vocab_size, config.min_frequency)
+    reached = trained.get_vocab_size()
+    if reached < config.vocab_size:
+        raise StepError(
+            f"The corpus is too small for the vocabulary: {counts['documents']} documents of {counts['bytes']} bytes "
+            f"have repeated pairs for {reached} ids, {config.vocab_size} were asked for.",
+            where=f"tokenizer.vocab_size={config.vocab_size}",
+            fix=_smaller_vocabulary(reached),
+        )
+    ctx.progress(counts["documents"], counts["documents"], "documents", f"{reached} ids")
+    return str(trained.to_str(pretty=True)).encode()
+
+
+def _smaller_vocabulary(reached: int) -> str:
+    size = reached // 64 * 64
+    if size < SMALLEST_VOCABULARY:
+        return "crawl more pages, or drop fewer in clean"
+    return f"set tokenizer.vocab_size={size}, or crawl more pages"
+
+
+def _texts(ctx: Context, config: TokenizerConfig, documents: Path, counts: Counter[str]) -> Iterator[str]:
+    """Texts to train on, up to `train_bytes`; counts what it gives."""
+    for document in _read(documents):
+        if counts["bytes"] >= config.train_bytes:
+            break
+        if counts["documents"] % 1000 == 0:
+            ctx.progress(counts["documents"], None, "documents", "counting pairs")
+            if ctx.should_stop():
+                raise Preempted("The tokenizer stopped before training; it starts over next time.", where="tokenizer")
+        counts["documents"] += 1
+        counts["bytes"] += len(document.text.encode())
+        yield document.text
+
+
+def _read(documents: Path) -> Iterator[Document]:
+    from components.documents import read_documents
+
+    empty = True
+    for document in read_documents(documents):
+        empty = False
+        yield document
+    if empty:
+        raise StepError(
+            "There are no documents to make a tokenizer for.",
+            where=str(documents),
+            fix="look at why the steps before dropped everything: summary.json of clean and dedup names the rules",
+        )
+
+
+def _given(source: Path) -> bytes:
+    from components.tokenizer.load import FILE_NAME, TextTokenizer
+
+    path = source / FILE_NAME if source.is_dir() else source
+    TextTokenizer.from_file(path)
+    return path.read_bytes()
+
+
+def _check_round_trip(loaded: TextTokenizer, source: Path) -> None:
+    """A given tokenizer must be byte-level without normalisation: anything else loses text and miscounts bytes."""
+    ids = loaded.encode(_PROBE)
+    if loaded.decode(ids) != _PROBE or loaded.bytes_of(ids) != len(_PROBE.encode()):
+        raise StepError(
+            "The given tokenizer does not give every text back: it is not byte-level, or it normalises.",
+            where=f"tokenizer.path={source}",
+            fix="give a byte-level tokenizer without a normalizer, or train one with tokenizer.path=null",
+        )
+
+
+def _hugging_face_config() -> dict[str, object]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": SPECIAL_TOKENS[BOS],
+        "eos_token": SPECIAL_TOKENS[EOS],
+        "pad_token": SPECIAL_TOKENS[PAD],
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+
+
+def _compression(loaded: TextTokenizer, documents: Path) -> Metrics:
+    """Bytes of text per id, overall, for English and for Chinese."""
+    texts: dict[str, list[str]] = {}
+    sizes: Counter[str] = Counter()
+    for document in _read(documents):
+        texts.setdefault(document.lang, []).append(document.text)
+        sizes[document.lang] += len(document.text.encode())
+        if sizes.total() >= _MEASURED_BYTES:
+            break
+    tokens = {lang: sum(map(len, loaded.encode_batch(some))) for lang, some in texts.items()}
+    ratios = {f"bytes_per_token_{lang}": sizes[lang] / tokens[lang] for lang in ("en", "zh") if tokens.get(lang)}
+    return {"bytes_per_token": sizes.total() / max(1, sum(tokens.values())), **ratios}

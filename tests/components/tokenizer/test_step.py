@@ -1,0 +1,135 @@
+"""The tokenizer step: what it writes loads in transformers, and what cannot work is told in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tokenizers import normalizers
+
+from components.context import LocalContext, local_context
+from components.documents import Document, Outcome, make_doc_id, shard_of, write_shard
+from components.errors import ConfigError, Preempted, StepError
+from components.posttrain.chat_format import render, render_prompt
+from components.tokenizer.config import TokenizerConfig
+from components.tokenizer.load import TextTokenizer
+from components.tokenizer.step import tokenizer
+from components.tokenizer.train import train_bpe
+
+SENTENCES = (
+    ("en", "Rivers carry rain from the hills to the sea; number {0} is {0} miles long and isn't deep."),
+    ("zh", "第{0}条河从山里流到海里，全长{0}公里。"),
+)
+CHAT = [
+    {"role": "system", "content": "Be brief.\n"},
+    {"role": "user", "content": " hello\n there 你好 "},
+    {"role": "assistant", "content": "hi 世界\n\n"},
+    {"role": "user", "content": "?"},
+    {"role": "assistant", "content": "ok"},
+]
+
+
+def write_documents(folder: Path, count: int, num_shards: int = 3) -> Path:
+    rows = []
+    for number in range(count):
+        lang, sentence = SENTENCES[number % 2]
+        text = sentence.format(number)
+        rows.append(Document(make_doc_id("test", f"u{number}", text.encode()), "test", f"u{number}", lang, "", text))
+    for shard in range(num_shards):
+        write_shard(folder, shard, Outcome([row for row in rows if shard_of(row.doc_id, num_shards) == shard]))
+    return folder
+
+
+def context(folder: Path) -> LocalContext:
+    return local_context("tokenizer", folder)
+
+
+def test_the_artifact_loads_in_transformers_with_equal_ids(tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    ctx = context(tmp_path / "step")
+    metrics = tokenizer(ctx, TokenizerConfig(vocab_size=400), documents=write_documents(tmp_path / "documents", 80))
+    ours, theirs = TextTokenizer.from_folder(ctx.output), AutoTokenizer.from_pretrained(str(ctx.output))
+    text = "Rivers aren't 12 miles 第三条河，很长。"
+    assert theirs(text, add_special_tokens=False).input_ids == ours.encode(text)
+    assert theirs(text).input_ids == [1, *ours.encode(text)]
+    assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id) == (0, 1, 2)
+    assert len(theirs) == ours.vocab_size == metrics["vocab_size"] == 400
+    assert metrics["bytes_per_token_en"] > 1.5
+    assert metrics["bytes_per_token_zh"] > 1.5
+
+
+def test_the_chat_template_gives_the_ids_and_the_mask_of_the_chat_format(tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    ctx = context(tmp_path / "step")
+    tokenizer(ctx, TokenizerConfig(vocab_size=400), documents=write_documents(tmp_path / "documents", 80))
+    ours, theirs = TextTokenizer.from_folder(ctx.output), AutoTokenizer.from_pretrained(str(ctx.output))
+    rendered = theirs.apply_chat_template(CHAT, return_dict=True, return_assistant_tokens_mask=True)
+    assert (rendered["input_ids"], rendered["assistant_masks"]) == render(ours, CHAT)
+    prompt = theirs.apply_chat_template(CHAT[:-1], add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert prompt == render_prompt(ours, CHAT[:-1])
+
+
+def test_the_artifact_does_not_depend_on_the_shards_of_the_corpus(tmp_path: Path):
+    contents = set()
+    for num_shards in (1, 5):
+        ctx = context(tmp_path / f"step-{num_shards}")
+        documents = write_documents(tmp_path / f"documents-{num_shards}", 60, num_shards)
+        tokenizer(ctx, TokenizerConfig(vocab_size=360), documents=documents)
+        contents.add((ctx.output / "tokenizer.json").read_bytes())
+    assert len(contents) == 1
+
+
+def test_too_few_documents_for_the_vocabulary_are_told_with_numbers_and_a_size_that_fits(tmp_path: Path):
+    documents = write_documents(tmp_path / "documents", 60)
+    with pytest.raises(StepError, match=r"60 documents of \d+ bytes .* 4096 were asked for") as caught:
+        tokenizer(context(tmp_path / "step"), TokenizerConfig(vocab_size=4096), documents=documents)
+    size = int(caught.value.fix.partition("vocab_size=")[2].partition(",")[0])
+    assert tokenizer(context(tmp_path / "again"), TokenizerConfig(size), documents=documents)["vocab_size"] == size
+
+
+def test_an_empty_corpus_is_told_and_points_to_the_steps_before(tmp_path: Path):
+    with pytest.raises(StepError, match="no documents") as caught:
+        tokenizer(context(tmp_path / "step"), TokenizerConfig(), documents=write_documents(tmp_path / "documents", 0))
+    assert "dropped" in caught.value.fix
+
+
+def test_training_takes_no_more_text_than_asked_for(tmp_path: Path):
+    documents = write_documents(tmp_path / "documents", 60)
+    with pytest.raises(StepError, match=r"2 documents of"):
+        tokenizer(context(tmp_path / "step"), TokenizerConfig(train_bytes=100), documents=documents)
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_given_tokenizer_is_taken_as_it_is(tmp_path: Path, as_file: bool):
+    path = tmp_path / "given" / "tokenizer.json"
+    path.parent.mkdir()
+    train_bpe([SENTENCES[0][1]] * 3, 310, 2).save(str(path))
+    ctx = context(tmp_path / "step")
+    config = TokenizerConfig(path=str(path if as_file else path.parent))
+    metrics = tokenizer(ctx, config, documents=write_documents(tmp_path / "documents", 4))
+    assert metrics["vocab_size"] == 310
+    assert (ctx.output / "tokenizer.json").read_bytes() == path.read_bytes()
+
+
+def test_a_given_tokenizer_that_loses_text_is_refused(tmp_path: Path):
+    lossy = train_bpe([SENTENCES[0][1]] * 3, 310, 2)
+    lossy.normalizer = normalizers.Lowercase()
+    lossy.save(str(tmp_path / "tokenizer.json"))
+    documents = write_documents(tmp_path / "documents", 4)
+    with pytest.raises(StepError, match="does not give every text back"):
+        tokenizer(context(tmp_path / "step"), TokenizerConfig(path=str(tmp_path)), documents=documents)
+
+
+def test_a_stop_is_heard_before_training(tmp_path: Path):
+    ctx = context(tmp_path / "step")
+    (tmp_path / "step" / "stop").touch()
+    with pytest.raises(Preempted):
+        tokenizer(ctx, TokenizerConfig(), documents=write_documents(tmp_path / "documents", 60))
+
+
+@pytest.mark.parametrize("wrong", [{"vocab_size": 263}, {"train_bytes": 0}, {"min_frequency": 0}, {"path": ""}])
+def test_impossible_settings_are_refused_by_key(wrong: dict[str, object]):
+    with pytest.raises(ConfigError, match=f"tokenizer.{next(iter(wrong))}"):
+        TokenizerConfig(**wrong)
