@@ -1,0 +1,1 @@
+"""Pretraining: a Transformer from scratch on packed token rows."""

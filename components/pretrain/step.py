@@ -1,0 +1,42 @@
+"""The pretraining step: launches the ranks, hands each the paths and seeds, returns what rank 0 measured.
+
+The artifact: `model/` (a Hugging Face folder), `curve.json` (one row per evaluation), `samples.json` (what the model
+writes at the end). Checkpoints live in the step's scratch: a killed run continues from the newest whole one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from components.context import Context, Metrics
+from components.pretrain.config import PretrainConfig
+
+VERSION = 1
+
+
+def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path) -> Metrics:
+    """Trains a language model from scratch.
+
+    Args:
+        ctx: The step's context.
+        config: The step's settings.
+        tokens: Tokens artifact, with `train` and `val`.
+        tokenizer: Tokenizer artifact the tokens were made with; travels with the model.
+
+    Returns:
+        val_bpb (bits per byte of the validation split), train_loss (nats per token since the second last evaluation),
+        steps, skipped, tokens, epochs, tokens_per_second (all ranks together), parameters.
+
+    Raises:
+        StepError: If a split has too few tokens, or too many steps had a gradient that is not finite.
+        Preempted: If the run was asked to stop; a checkpoint is saved.
+    """
+    from components.pretrain.worker import Job, run_rank
+
+    seeds = {name: ctx.seed(name) for name in ("weights", "rows", "samples")}
+    job = Job(config, tokens, tokenizer, ctx.output, ctx.scratch, seeds)
+    ranks = config.training.ranks
+    ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
+    return cast(Metrics, ctx.launch(partial(run_rank, job), ranks))

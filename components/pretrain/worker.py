@@ -1,0 +1,110 @@
+"""One rank of pretraining: builds model, engine and task, trains, and on rank 0 writes the artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from components.context import Json, Rank
+from components.errors import StepError
+from components.model.config import ModelConfig
+from components.model.huggingface import save_model
+from components.model.transformer import Transformer
+from components.pretrain.config import PretrainConfig
+from components.pretrain.sampling import Sampler
+from components.pretrain.task import NextToken
+from components.publish import publish_json
+from components.shards.loader import TokenRows
+from components.tokenizer.load import TextTokenizer
+from components.training.engine import make_engine
+from components.training.loop import TrainResult, train
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every rank is handed: plain, picklable, the same on all.
+
+    Attributes:
+        config: The step's settings.
+        tokens: Tokens artifact.
+        tokenizer: Tokenizer artifact.
+        output: Where rank 0 writes the artifact.
+        scratch: Where checkpoints live.
+        seeds: Of "weights", "rows" and "samples".
+    """
+
+    config: PretrainConfig
+    tokens: Path
+    tokenizer: Path
+    output: Path
+    scratch: Path
+    seeds: Mapping[str, int]
+
+
+def run_rank(job: Job, rank: Rank) -> Json:
+    """Trains on one rank of a `launch`; returns the step's metrics."""
+    text = TextTokenizer.from_folder(job.tokenizer)
+    shape = model_shape(job.config.model, text)
+    rows, validation = _open(job)
+    sampler = Sampler(job.config, shape, text, rank, job.seeds["samples"])
+    task = NextToken(job.config.training, rows, validation, sampler.write)
+    model = Transformer(shape, torch.Generator().manual_seed(job.seeds["weights"]))
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    engine = make_engine(model, job.config.training, rank)
+    try:
+        result = train(rank, job.config.training, engine, task, job.scratch)
+        weights = engine.full_weights()
+        if sampler.step != result.steps:  # a checkpoint held the whole training: nothing was evaluated here
+            sampler.write(engine, result.steps)
+        if rank.rank == 0:
+            _publish(job, shape, weights, result, sampler)
+    finally:
+        engine.close()
+    return {**_metrics(result, rows), "parameters": num_parameters}
+
+
+def model_shape(config: ModelConfig, tokenizer: TextTokenizer) -> ModelConfig:
+    """The model's shape with its vocabulary filled in.
+
+    Raises:
+        StepError: If the config asks for fewer rows than the tokenizer has tokens.
+    """
+    if config.vocab_size == 0:
+        return replace(config, vocab_size=tokenizer.vocab_size)
+    if config.vocab_size < tokenizer.vocab_size:
+        raise StepError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens, the model has room for {config.vocab_size}.",
+            where=f"pretrain.model.vocab_size={config.vocab_size}",
+            fix="set pretrain.model.vocab_size=0 to take the tokenizer's",
+        )
+    return config
+
+
+def _open(job: Job) -> tuple[TokenRows, TokenRows]:
+    config = job.config
+    rows = TokenRows.open(job.tokens / "train", config.length, job.seeds["rows"])
+    return rows, TokenRows.open(job.tokens / "val", config.length, max_documents=config.eval_documents)
+
+
+def _publish(
+    job: Job, shape: ModelConfig, weights: Mapping[str, Tensor], result: TrainResult, sampler: Sampler
+) -> None:
+    save_model((shape, weights), job.output / "model", job.tokenizer)
+    publish_json(job.output / "curve.json", result.curve)
+    publish_json(job.output / "samples.json", {"step": result.steps, "samples": sampler.samples})
+
+
+def _metrics(result: TrainResult, rows: TokenRows) -> dict[str, Json]:
+    return {
+        "val_bpb": result.curve[-1]["val_bpb"],
+        "train_loss": result.loss,
+        "steps": result.steps,
+        "skipped": result.skipped,
+        "tokens": result.tokens,
+        "epochs": result.tokens / (rows.num_rows * rows.length),
+        "tokens_per_second": result.tokens_per_second,
+    }
