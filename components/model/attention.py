@@ -1,7 +1,7 @@
 """Grouped-query attention (2305.13245) over torch's scaled-dot-product kernel, its masks, and the key-value cache.
 
 Masks are planned once per forward and shared by all blocks. The plain causal case carries no mask at all, which the
-kernel runs fastest; packed documents and padded prompts carry a boolean one (about 5 % slower on a CPU).
+kernel runs fastest; packed documents and padded prompts carry one (about 5 % slower on a CPU).
 
 Shapes: B batch, T tokens, S slots of the cache, L layers, D model width, H query heads, K key-value heads, C width of a
 head.
@@ -90,7 +90,7 @@ class AttentionPlan:
     Attributes:
         cos: Rotary cosines, [T, 1, C / 2] or [B, T, 1, C / 2].
         sin: Rotary sines, likewise.
-        mask: Boolean, True = may look, broadcastable to [B, H, T, S]; None for the kernel's own causal rule.
+        mask: Added to the scores, 0 or -inf, broadcastable to [B, H, T, S]; None for the kernel's own causal rule.
         causal: Whether the kernel applies the causal rule itself.
         cache: Where keys and values are kept, if anywhere.
     """
@@ -133,6 +133,9 @@ def plan_attention(
     cos, sin = rope_tables(config.max_length, config.head_dim, config.rope_theta, tokens_BT.device)
     cos, sin = (cos[:length], sin[:length]) if positions_BT is None else (cos[positions_BT], sin[positions_BT])
     cos, sin = cos.unsqueeze(-2).to(dtype), sin.unsqueeze(-2).to(dtype)
+    if mask is not None:
+        # The kernel would turn a boolean mask into this one in every block.
+        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
     return AttentionPlan(cos, sin, mask, causal=mask is None and length > 1, cache=cache)
 
 
@@ -157,15 +160,21 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, plan: AttentionPlan) -> Tensor:
         """Mixes each token with those it may look at, [B, T, D]."""
         batch, length, dim = x_BTD.shape
-        heads_BTNC = self.qkv(x_BTD).view(batch, length, self._heads + 2 * self._kv_heads, -1)
-        turned_BTNC = rotate(heads_BTNC[:, :, : -self._kv_heads], plan.cos, plan.sin)
-        queries = turned_BTNC[:, :, : self._heads].transpose(1, 2)
-        keys = turned_BTNC[:, :, self._heads :].transpose(1, 2)
-        values = heads_BTNC[:, :, -self._kv_heads :].transpose(1, 2)
+        num_turned = self._heads + self._kv_heads
+        heads_BTNC = self.qkv(x_BTD).view(batch, length, num_turned + self._kv_heads, -1)
+        # Split, not sliced: the gradient of a slice is a zero-filled copy of the whole.
+        turned_BTNC, values_BTKC = torch.split(heads_BTNC, [num_turned, self._kv_heads], dim=2)
+        turned_BTNC = rotate(turned_BTNC, plan.cos, plan.sin)
+        queries_BTHC, keys_BTKC = torch.split(turned_BTNC, [self._heads, self._kv_heads], dim=2)
+        queries, keys, values = (part.transpose(1, 2) for part in (queries_BTHC, keys_BTKC, values_BTKC))
         if plan.cache is not None:
             keys, values = plan.cache.append(self._layer, keys, values)
-        mixed_BHTC = F.scaled_dot_product_attention(
-            queries, keys, values, plan.mask, is_causal=plan.causal, enable_gqa=self._heads != self._kv_heads
+        if length == 1:
+            # Query heads that share keys pose as tokens of one head: the kernel reads the cache once for all of them.
+            queries = queries.reshape(batch, self._kv_heads, -1, queries.shape[-1])
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, plan.mask, is_causal=plan.causal, enable_gqa=queries.shape[1] != self._kv_heads
         )
-        out: Tensor = self.out(mixed_BHTC.transpose(1, 2).reshape(batch, length, dim))
+        mixed_BTHC = mixed if length == 1 else mixed.transpose(1, 2)
+        out: Tensor = self.out(mixed_BTHC.reshape(batch, length, dim))
         return out

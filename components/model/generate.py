@@ -135,7 +135,7 @@ def choose(logits_BV: Tensor, uniforms_B: Tensor, sampling: SamplingConfig) -> t
 
     Args:
         logits_BV: Next-token logits.
-        uniforms_B: float64, in [0, 1); not looked at when greedy.
+        uniforms_B: In [0, 1); not looked at when greedy.
         sampling: How tokens are drawn.
 
     Returns:
@@ -145,14 +145,14 @@ def choose(logits_BV: Tensor, uniforms_B: Tensor, sampling: SamplingConfig) -> t
     if sampling.temperature == 0:
         tokens_B1 = logits_BV.argmax(-1, keepdim=True)
         return tokens_B1.squeeze(1), logits_BV.log_softmax(-1).gather(1, tokens_B1).squeeze(1)
-    log_probs_BV = truncated(logits_BV / sampling.temperature, sampling).log_softmax(-1)
-    # In float64 the sum over a large vocabulary is exact enough for the last token to get its share.
-    cumulative_BV = log_probs_BV.exp().cumsum(-1, dtype=torch.float64)
+    scaled_BV = logits_BV if sampling.temperature == 1 else logits_BV / sampling.temperature
+    probabilities_BV = truncated(scaled_BV, sampling).softmax(-1)
+    cumulative_BV = probabilities_BV.cumsum(-1)
     total_B1 = cumulative_BV[:, -1:]
     # Strictly below the total, so that the search ends on a token that has probability.
     marks_B1 = torch.minimum(uniforms_B[:, None] * total_B1, total_B1.nextafter(torch.zeros_like(total_B1)))
     tokens_B1 = torch.searchsorted(cumulative_BV, marks_B1, right=True)
-    return tokens_B1.squeeze(1), log_probs_BV.gather(1, tokens_B1).squeeze(1)
+    return tokens_B1.squeeze(1), probabilities_BV.gather(1, tokens_B1).squeeze(1).log()
 
 
 def truncated(logits_BV: Tensor, sampling: SamplingConfig) -> Tensor:
@@ -180,8 +180,8 @@ def _left_padded(prompts: Sequence[Sequence[int]], device: str | torch.device) -
 
 
 def _uniforms(seeds: Sequence[int], count: int) -> Tensor:
-    """Numbers in [0, 1), [T, B], float64; each column depends on its row's seed alone."""
-    columns = [torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
+    """Numbers in [0, 1), [T, B]; each column depends on its row's seed alone, and on no device."""
+    columns = [torch.rand(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(columns, dim=1)
 
 

@@ -35,16 +35,23 @@ def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor) -> 
         # Rows without a target would cost as much as the others. On an accelerator the count would stall the queue.
         scored_R = (targets_R != IGNORED).nonzero().squeeze(1)
         if len(scored_R) < len(targets_R):
-            hidden_RD, targets_R = hidden_RD[scored_R], targets_R[scored_R]
+            hidden_RD, targets_R = hidden_RD.index_select(0, scored_R), targets_R[scored_R]
         if len(targets_R) == 0:
             return (hidden_BTD.flatten()[:0].sum() + weight_VD.flatten()[:0].sum()).float()
     return _summed(hidden_RD, weight_VD, targets_R)
 
 
 def _summed(hidden_RD: Tensor, weight_VD: Tensor, targets_R: Tensor) -> Tensor:
+    # The sum comes in the type of the hidden states: in half precision rows are added up here, where fp32 holds them.
+    full = hidden_RD.dtype in (torch.float32, torch.float64)
     chunk = None if hidden_RD.device.type != "cpu" else max(64, _CHUNK_LOGITS // weight_VD.shape[0])
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=chunk)
     loss: Tensor = F.linear_cross_entropy(
-        hidden_RD, weight_VD, targets_R, reduction="sum", ignore_index=IGNORED, options=options
+        hidden_RD,
+        weight_VD,
+        targets_R,
+        reduction="sum" if full else "none",
+        ignore_index=IGNORED,
+        options=options,
     )
-    return loss.float()
+    return loss.float().sum()

@@ -61,6 +61,8 @@ def rotate(x_BTNC: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Returns:
         [B, T, N, C], contiguous.
     """
+    if not torch.is_grad_enabled():
+        return _rotated(x_BTNC, cos, sin)
     rotated: Tensor = _Rotate.apply(x_BTNC, cos, sin)  # type: ignore[no-untyped-call]
     return rotated
 

@@ -8,7 +8,7 @@ goes through `forward`, so that ZeRO-3 can gather weights as modules are entered
 Wide matrices are fused (queries, keys and values in one, gate and up in one): fewer, larger multiplications. The folder
 written by `huggingface.py` holds them split, under Hugging Face's names.
 
-Shapes: B batch, T tokens, D model width, F feed-forward width, V vocabulary.
+Shapes: B batch, T tokens, D model width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,14 +21,27 @@ from torch import Tensor, nn
 
 from components.model.attention import Attention, AttentionPlan, KVCache, Projection, plan_attention
 from components.model.config import ModelConfig
+from components.model.elementwise import rms_norm, swiglu
 from components.model.loss import cross_entropy
-from components.model.norm import RMSNorm
 
 EMBEDDING_STD = 0.02
 
 
+class RMSNorm(nn.Module):
+    """Scales each row to unit root mean square, then by a learned weight."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self._eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape and type as `x`."""
+        return rms_norm(x, self.weight, self._eps)
+
+
 class FeedForward(nn.Module):
-    """SwiGLU (2002.05202): a gated two-layer network, gate and up projections fused."""
+    """A gated two-layer network, gate and up projections fused."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -37,8 +50,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Transforms each token by itself, [B, T, D]."""
-        gate_BTF, up_BTF = self.gate_up(x_BTD).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate_BTF) * up_BTF)
+        out: Tensor = self.down(swiglu(self.gate_up(x_BTD)))
         return out
 
 

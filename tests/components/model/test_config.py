@@ -1,0 +1,54 @@
+"""The model's config: what it refuses, and what it counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.errors import ConfigError
+from components.model.config import ModelConfig, SamplingConfig, num_parameters
+from components.model.flops import flops_per_token, forward_flops_per_token
+from components.model.transformer import Transformer
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"family": "bert"}, "model.family"),
+        ({"dim": 100, "num_heads": 6}, "model.dim"),
+        ({"dim": 18, "num_heads": 6}, "model.dim"),
+        ({"num_heads": 6, "num_kv_heads": 4}, "model.num_kv_heads"),
+        ({"num_layers": 0}, "model.num_layers"),
+        ({"vocab_size": -1}, "model.vocab_size"),
+        ({"norm_eps": 0.0}, "model.norm_eps"),
+    ],
+)
+def test_an_impossible_shape_is_refused_with_its_key(settings, key):
+    with pytest.raises(ConfigError) as refused:
+        ModelConfig(**settings)
+    assert refused.value.where == key
+    assert refused.value.fix
+
+
+@pytest.mark.parametrize("settings", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"max_new_tokens": 0}])
+def test_impossible_sampling_is_refused(settings):
+    with pytest.raises(ConfigError):
+        SamplingConfig(**settings)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_parameters_are_counted_as_torch_counts_them(tie):
+    config = ModelConfig(vocab_size=101, dim=48, num_layers=3, num_heads=4, ffn_dim=80, tie_embeddings=tie)
+    counted = sum(parameter.numel() for parameter in Transformer(config).parameters())
+    assert num_parameters(config) == counted
+
+
+def test_a_model_without_a_vocabulary_is_refused():
+    with pytest.raises(ValueError, match="vocab_size"):
+        Transformer(ModelConfig())
+
+
+def test_flops_follow_the_palm_convention():
+    config = ModelConfig(vocab_size=1000, dim=64, num_layers=2, num_heads=4, num_kv_heads=4, ffn_dim=96)
+    matrices = 2 * (4 * 64 * 64 + 3 * 64 * 96) + 1000 * 64
+    assert flops_per_token(config, 128) == 6 * matrices + 12 * 2 * 64 * 128
+    assert forward_flops_per_token(config, 128) * 3 == flops_per_token(config, 128)

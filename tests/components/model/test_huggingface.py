@@ -1,0 +1,210 @@
+"""The folder format, with transformers as the judge in both directions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from components.errors import StepError
+from components.model.config import ModelConfig
+from components.model.heads import ScalarModel
+from components.model.huggingface import load_scalar, load_transformer, read_config, save_model
+from components.model.transformer import Transformer
+
+TIED = ModelConfig(
+    vocab_size=263, dim=48, num_layers=3, num_heads=6, num_kv_heads=2, ffn_dim=64, max_length=64, rope_theta=5000.0
+)
+UNTIED = dataclasses.replace(TIED, tie_embeddings=False, num_kv_heads=6, norm_eps=1e-6)
+
+
+def make(config, seed=0):
+    """A model whose logits spread as a trained one's do: an error of position or head shows."""
+    model = Transformer(config, torch.Generator().manual_seed(seed))
+    table = model.backbone.embed if model.lm_head is None else model.lm_head
+    table.weight.data *= 20
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+def draw(*shape, seed=5):
+    """Tokens that are text: transformers gives the padding token's embedding no gradient."""
+    return torch.randint(7, 263, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def theirs(folder, **changes):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(3)
+    settings = {
+        "vocab_size": 263,
+        "hidden_size": 32,
+        "intermediate_size": 88,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 100,
+        "initializer_range": 0.2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 700.0},
+    }
+    model = LlamaForCausalLM(LlamaConfig(**(settings | changes)))
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+@pytest.mark.parametrize("config", [TIED, UNTIED], ids=["tied", "untied"])
+def test_transformers_reads_our_folder_with_equal_logits_and_loss(config, tmp_path, byte_tokenizer):
+    from transformers import AutoModelForCausalLM
+
+    model, tokens = make(config), draw(4, 40)
+    save_model(model, tmp_path, byte_tokenizer)
+    other = AutoModelForCausalLM.from_pretrained(tmp_path)
+    logits = model(tokens)
+    assert logits.std() > 0.5
+    assert (other(tokens).logits - logits).abs().max() < 1e-5
+    ours = model(tokens[:, :-1], tokens[:, 1:]).item() / tokens[:, 1:].numel()
+    assert other(tokens, labels=tokens).loss.item() == pytest.approx(ours, abs=1e-5)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_we_read_a_transformers_folder_with_equal_logits(tie, tmp_path):
+    other, tokens = theirs(tmp_path, tie_word_embeddings=tie), draw(3, 30)
+    model = load_transformer(tmp_path)
+    assert model.config.rope_theta == 700
+    assert model.config.tie_embeddings is tie
+    assert (other(tokens).logits - model(tokens)).abs().max() < 1e-5
+
+
+def test_one_optimizer_step_equals_that_of_transformers(tmp_path, byte_tokenizer):
+    from transformers import AutoModelForCausalLM
+
+    model, tokens = make(TIED), draw(4, 33)
+    save_model(model, tmp_path / "before", byte_tokenizer)
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "before")
+    (model(tokens[:, :-1], tokens[:, 1:]) / 128).backward()
+    other(tokens, labels=tokens).loss.backward()
+    for parameters in (model.parameters(), other.parameters()):
+        torch.optim.SGD(parameters, lr=0.5).step()
+    save_model(model, tmp_path / "after", byte_tokenizer)
+    after = load_file(tmp_path / "after" / "model.safetensors")
+    for name, weight in other.named_parameters():
+        torch.testing.assert_close(
+            after[name], weight.detach(), rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_a_folder_read_back_holds_the_same_bits(tmp_path, byte_tokenizer):
+    model = make(UNTIED)
+    save_model(model, tmp_path, byte_tokenizer)
+    again = load_transformer(tmp_path)
+    assert again.config == UNTIED
+    state = again.state_dict()
+    assert all(torch.equal(weight, state[name]) for name, weight in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_a_gathered_state_dict_is_as_good_as_a_model(tmp_path, byte_tokenizer):
+    model, tokens = make(TIED), draw(1, 10)
+    save_model((TIED, model.state_dict()), tmp_path, byte_tokenizer)
+    assert torch.equal(load_transformer(tmp_path)(tokens), model(tokens))
+
+
+def test_a_scalar_model_is_a_sequence_classifier_and_a_language_model_to_transformers(tmp_path, byte_tokenizer):
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    model, tokens = make(TIED), draw(3, 12)
+    scalar = ScalarModel.from_transformer(model, torch.Generator().manual_seed(1))
+    save_model(scalar, tmp_path, byte_tokenizer)
+    classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert (classifier(tokens).logits[:, 0] - scalar(tokens)[:, -1]).abs().max() < 1e-5
+    assert (AutoModelForCausalLM.from_pretrained(tmp_path)(tokens).logits - model(tokens)).abs().max() < 1e-5
+    assert torch.equal(load_scalar(tmp_path)(tokens), scalar(tokens))
+    assert torch.equal(load_transformer(tmp_path)(tokens), model(tokens))
+
+
+def test_the_tokenizer_travels_with_the_model_and_generation_ends_at_our_tokens(tmp_path, byte_tokenizer):
+    from transformers import AutoTokenizer, GenerationConfig
+
+    save_model(make(TIED), tmp_path, byte_tokenizer)
+    assert AutoTokenizer.from_pretrained(tmp_path)("hi")["input_ids"] == [
+        AutoTokenizer.from_pretrained(byte_tokenizer).convert_tokens_to_ids(letter) for letter in "hi"
+    ]
+    assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == [2, 6]
+
+
+def test_sharded_half_precision_folders_are_read(tmp_path):
+    from transformers import LlamaForCausalLM
+
+    theirs(tmp_path / "whole").bfloat16().save_pretrained(tmp_path / "parts", max_shard_size="20kB")
+    other, tokens = LlamaForCausalLM.from_pretrained(tmp_path / "parts", dtype=torch.float32), draw(1, 9)
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
+    model = load_transformer(tmp_path / "parts")
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert (other(tokens).logits - model(tokens)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"attention_bias": True}, "attention_bias"),
+        ({"mlp_bias": True}, "mlp_bias"),
+        ({"hidden_act": "gelu"}, "hidden_act"),
+        ({"head_dim": 16}, "head_dim"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "linear"),
+    ],
+)
+def test_a_llama_that_ours_cannot_equal_is_refused(changes, named, tmp_path):
+    theirs(tmp_path, **changes)
+    with pytest.raises(StepError, match=named):
+        load_transformer(tmp_path)
+
+
+def test_another_family_is_refused_by_its_name(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
+    with pytest.raises(StepError, match="gpt2"):
+        read_config(tmp_path)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(StepError, match="no model folder"):
+        load_transformer(tmp_path)
+
+
+def test_a_damaged_weight_file_is_refused(tmp_path):
+    theirs(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(StepError, match="damaged"):
+        load_transformer(tmp_path)
+
+
+def test_weights_that_miss_a_layer_are_refused(tmp_path):
+    theirs(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(StepError, match="up_proj"):
+        load_transformer(tmp_path)
+
+
+def test_a_language_model_is_no_reward_model(tmp_path, byte_tokenizer):
+    save_model(make(TIED), tmp_path, byte_tokenizer)
+    with pytest.raises(StepError, match="not a reward model"):
+        load_scalar(tmp_path)
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(tmp_path, byte_tokenizer):
+    model = Transformer(dataclasses.replace(TIED, vocab_size=200))
+    with pytest.raises(StepError, match="ids up to 262"):
+        save_model(model, tmp_path, byte_tokenizer)
+
+
+def test_a_model_folder_without_a_tokenizer_is_never_written(tmp_path):
+    with pytest.raises(StepError, match="tokenizer"):
+        save_model(make(TIED), tmp_path / "model", tmp_path)
+    assert not (tmp_path / "model" / "config.json").exists()
