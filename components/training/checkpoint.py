@@ -138,9 +138,10 @@ def restore_rng(engine: Engine, checkpoint: Checkpoint) -> bool:
     wanted = {"cpu", "cuda"} if engine.device.type == "cuda" else {"cpu"}
     if set(saved) != wanted or len(saved["cpu"]) != engine.world_size:
         return False
-    torch.set_rng_state(saved["cpu"][engine.rank])
+    # Cloned, because torch reads the state from the start of its storage: a view of a later row crashes the process.
+    torch.set_rng_state(saved["cpu"][engine.rank].clone())
     if "cuda" in saved:
-        torch.cuda.set_rng_state(saved["cuda"][engine.rank], engine.device)
+        torch.cuda.set_rng_state(saved["cuda"][engine.rank].clone(), engine.device)
     return True
 
 

@@ -121,8 +121,7 @@ class DeepSpeedEngine:
         _compare(wanted, effective_json(self._engine))
         if self._stage == 0:
             self._engine.enable_backward_allreduce = False  # gradients are reduced once, in `step`
-        else:
-            self._make_moments()
+        self._make_moments()
 
     @property
     def module(self) -> nn.Module:
@@ -226,7 +225,7 @@ class DeepSpeedEngine:
                 "step": torch.zeros((), dtype=torch.float32, device=partition.device),
                 **{moment: torch.zeros_like(partition) for moment in MOMENTS},
             }
-        if self._stage < 3:
+        if self._stage in (1, 2):
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _steps(self) -> list[Tensor]:

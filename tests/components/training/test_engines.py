@@ -1,0 +1,134 @@
+"""Every engine, stage, number of ranks and micro-batch learns the same; checkpoints go from any to any.
+
+Starting ranks costs seconds, so each `launch` does the work of many tests and these look at its parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import pytest
+import torch
+
+from components.context import local_context
+from components.launching import prepare_process
+from components.training.deepspeed_engine import _compare, deepspeed_json, effective_json
+from tests.components.training import toy
+from tests.components.training.conftest import CONFIG
+
+STAGES = (0, 1, 2, 3)
+DEEPSPEED = dataclasses.replace(CONFIG, engine="deepspeed")
+
+
+def two_ranks(config):
+    return dataclasses.replace(config, engine="deepspeed", ranks=2)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The oracle: the toy on plain torch, also with a poisoned step and with its gradient norms."""
+    context = local_context("plain", tmp_path_factory.mktemp("plain"))
+    one = dataclasses.replace(CONFIG, checkpoint_every=0)
+
+    def work(rank):
+        return {
+            "whole": toy.as_json(*toy.run(one, rank, context.scratch / "a")),
+            "poisoned": toy.as_json(*toy.run(one, rank, context.scratch / "b", toy.ToyTask(one, [5]))),
+            "norms": toy.gradient_norms(one, rank),
+        }
+
+    return context.launch(work, 1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """All stages, on one rank and on two."""
+    one = local_context("one", tmp_path_factory.mktemp("one"))
+    two = local_context("two", tmp_path_factory.mktemp("two"))
+    return {
+        1: one.launch(partial(toy.train_at_each_stage, DEEPSPEED, one.scratch), 1),
+        2: two.launch(partial(toy.train_at_each_stage, two_ranks(CONFIG), two.scratch), 2),
+    }
+
+
+def assert_same_training(result, oracle, tolerance=1e-5):
+    for row, expected in zip(result["curve"], oracle["curve"], strict=True):
+        assert row == pytest.approx(expected, rel=tolerance)
+    assert result["weights"] == pytest.approx(oracle["weights"], abs=tolerance)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("micro_batch", [8, 4])
+def test_every_stage_learns_what_plain_torch_learns(trained, plain, ranks, stage, micro_batch):
+    assert_same_training(trained[ranks][f"{stage}/{micro_batch}"], plain["whole"])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_skips_a_gradient_that_is_not_finite(trained, plain, ranks, stage):
+    result = trained[ranks][f"{stage}/poisoned"]
+    assert result["skipped"] == 1
+    assert_same_training(result, plain["poisoned"])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_reports_the_gradient_norm(trained, plain, ranks, stage):
+    assert trained[ranks][f"{stage}/norms"] == pytest.approx(plain["norms"], rel=1e-5)
+
+
+def test_a_checkpoint_of_any_stage_continues_on_any_stage_and_number_of_ranks(tmp_path, plain):
+    config = dataclasses.replace(CONFIG, steps=12)
+    one = local_context("one", tmp_path / "one")
+    two = local_context("two", tmp_path / "two")
+    two.launch(partial(toy.save_half_way, two_ranks(config), tmp_path / "saved"), 2)
+    finished = one.launch(partial(toy.load_and_finish, DEEPSPEED, tmp_path / "saved"), 1)
+
+    def straight(rank):
+        engine, task = toy.make_toy(config, rank), toy.ToyTask(config)
+        toy._steps(engine, task, range(12))
+        weights = engine.full_weights()
+        return torch.cat([weights[name].flatten().double() for name in sorted(weights)]).tolist()
+
+    expected = one.launch(straight, 1)
+    assert set(finished) == {f"{saved}->{stage}" for saved in STAGES for stage in STAGES}
+    for name, weights in finished.items():
+        assert weights == pytest.approx(expected, abs=1e-5), name
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_two_ranks_that_died_end_with_the_bits_of_two_that_did_not(tmp_path, stage):
+    context = local_context("two", tmp_path)
+    config = dataclasses.replace(two_ranks(CONFIG), zero_stage=stage)
+    result = context.launch(partial(toy.crash_and_resume, config, context.scratch), 2)
+    assert result["resumed"] == result["whole"]
+
+
+def test_in_bf16_every_stage_follows_the_fp32_curve_and_skips(tmp_path, plain):
+    context = local_context("bf16", tmp_path)
+    results = context.launch(partial(toy.train_in_bf16, DEEPSPEED, context.scratch), 1)
+    for stage in STAGES:
+        result = results[str(stage)]
+        assert result["skipped"] == 1
+        for row, expected in zip(result["curve"], plain["poisoned"]["curve"], strict=True):
+            assert row == pytest.approx(expected, rel=0.03), stage
+
+
+def test_deepspeed_holds_the_settings_it_was_given(tmp_path):
+    def work(rank):
+        engine = toy.deepspeed_engine(DEEPSPEED, rank)
+        held = effective_json(engine._engine)
+        engine.close()
+        return held
+
+    prepare_process("cpu")
+    held = local_context("held", tmp_path).launch(work, 1)
+    parameters = sum(parameter.numel() for parameter in toy.Toy().parameters())
+    assert held == deepspeed_json(DEEPSPEED, 1, bf16=False, num_parameters=parameters)
+
+
+def test_a_setting_that_deepspeed_changed_is_an_error_that_names_it():
+    with pytest.raises(RuntimeError, match=r"gradient_clipping: 1\.0 became 0\.0"):
+        _compare({"gradient_clipping": 1.0, "train_batch_size": 8}, {"gradient_clipping": 0.0, "train_batch_size": 8})

@@ -1,0 +1,198 @@
+"""A model, a task and rank functions small enough for every engine to train in a blink.
+
+Sizes are odd on purpose: 33 and 61 divide over no two ranks, so ZeRO has to pad.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.context import Json, Rank
+from components.training.checkpoint import engine_tensors, load_engine, newest_verified, save_checkpoint
+from components.training.config import TrainingConfig
+from components.training.deepspeed_engine import DeepSpeedEngine
+from components.training.engine import Engine, make_engine
+from components.training.loop import TrainResult, train
+
+VOCABULARY, LENGTH = 61, 8
+
+
+class Toy(nn.Module):
+    """Predicts the next of a few numbers; its output projection is its embedding; draws a random mask if told."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, 33)
+        self.norm = nn.LayerNorm(33)
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = nn.Linear(33, 33)
+        self.frozen = nn.Parameter(torch.full((33,), 0.5), requires_grad=False)
+        self.scale: Tensor
+        self.register_buffer("scale", torch.ones(1))
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Summed cross-entropy."""
+        hidden = torch.tanh(self.hidden(self.dropout(self.norm(self.embed(tokens))))) * self.scale + self.frozen
+        return F.cross_entropy(
+            F.linear(hidden, self.embed.weight).flatten(0, 1).float(), targets.flatten(), reduction="sum"
+        )
+
+
+class ToyTask:
+    """Multiply by three, add seven. `poisoned` steps have a loss that is not a number; step `crash_at` never ends."""
+
+    def __init__(self, config: TrainingConfig, poisoned: Sequence[int] = (), crash_at: int = -1) -> None:
+        self.config, self.poisoned, self.crash_at = config, poisoned, crash_at
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> list[dict[str, Tensor]]:
+        if step == self.crash_at:
+            raise ConnectionResetError("the rank is gone")
+        tokens = self._tokens(step, self.config.batch_size)
+        share = self.config.batch_size // world_size
+        mine = tokens[rank * share : (rank + 1) * share]
+        poison = torch.full((), torch.nan if step in self.poisoned else 1.0)
+        return [{"tokens": part, "poison": poison} for part in mine.split(self.config.micro_batch)]
+
+    def units(self, step: int) -> float:
+        return float(self.tokens(step))
+
+    def tokens(self, step: int) -> int:
+        return self.config.batch_size * LENGTH
+
+    def loss(self, module: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        tokens = batch["tokens"]
+        loss: Tensor = module(tokens, (tokens * 3 + 7) % VOCABULARY) * batch["poison"]
+        return loss
+
+    def evaluate(self, engine: Engine, step: int) -> dict[str, float]:
+        tokens = self._tokens(10**6, 16)[engine.rank :: engine.world_size]
+        batch = {"tokens": tokens, "poison": torch.ones(())}
+        [total] = engine.sum_over_ranks([float(self.loss(engine.module, batch))])
+        return {"val_loss": total / (16 * LENGTH)}
+
+    def _tokens(self, step: int, rows: int) -> Tensor:
+        return torch.randint(VOCABULARY, (rows, LENGTH), generator=torch.Generator().manual_seed(step))
+
+
+def make_toy(config: TrainingConfig, rank: Rank, dropout: float = 0.0) -> Engine:
+    """The toy on the engine of the config, from the same weights every time."""
+    torch.manual_seed(3)
+    return make_engine(Toy(dropout), config, rank)
+
+
+def run(
+    config: TrainingConfig, rank: Rank, scratch: Path, task: ToyTask | None = None, dropout: float = 0.0
+) -> tuple[TrainResult, dict[str, Tensor]]:
+    """Trains the toy; returns the result and the weights."""
+    engine = make_toy(config, rank, dropout)
+    try:
+        result = train(rank, config, engine, task or ToyTask(config), scratch)
+        return result, engine.full_weights()
+    finally:
+        engine.close()
+
+
+def journal(folder: Path, kind: str) -> list[dict[str, Json]]:
+    """The lines of one kind that a channel wrote."""
+    lines = (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    return [line for line in map(json.loads, lines) if line["kind"] == kind]
+
+
+def as_json(result: TrainResult, weights: dict[str, Tensor]) -> Json:
+    """What a rank function returns about a training."""
+    flat = torch.cat([weights[name].flatten().double() for name in sorted(weights)])
+    return {"curve": [dict(row) for row in result.curve], "weights": flat.tolist(), "skipped": result.skipped}
+
+
+def train_at_each_stage(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
+    """Rank function: the toy at ZeRO 0 to 3 in whole and in halved micro-batches, and with one poisoned step."""
+    results: dict[str, Json] = {}
+    for stage in range(4):
+        for micro_batch in {config.micro_batch, config.micro_batch // 2}:
+            one = dataclasses.replace(config, zero_stage=stage, micro_batch=micro_batch, checkpoint_every=0)
+            results[f"{stage}/{micro_batch}"] = as_json(*run(one, rank, scratch / f"{stage}-{micro_batch}"))
+        one = dataclasses.replace(config, zero_stage=stage, checkpoint_every=0)
+        results[f"{stage}/poisoned"] = as_json(*run(one, rank, scratch / f"{stage}-poisoned", ToyTask(one, [5])))
+        results[f"{stage}/norms"] = gradient_norms(one, rank)
+    return results
+
+
+def gradient_norms(config: TrainingConfig, rank: Rank) -> Json:
+    """Gradient norms of three steps, as the engine reports them."""
+    engine, task = make_toy(config, rank), ToyTask(config)
+    norms: list[Json] = []
+    for step in range(3):
+        for batch in task.micro_batches(step, engine.rank, engine.world_size):
+            engine.backward(task.loss(engine.module, batch) / task.units(step))
+        norms.append(engine.step(1e-2).grad_norm)
+    engine.close()
+    return norms
+
+
+def train_in_bf16(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
+    """Rank function: the toy in bf16 at ZeRO 0 to 3, with one poisoned step."""
+    results: dict[str, Json] = {}
+    for stage in range(4):
+        one = dataclasses.replace(config, zero_stage=stage, precision="bf16", checkpoint_every=0)
+        results[str(stage)] = as_json(*run(one, rank, scratch / f"bf16-{stage}", ToyTask(one, [5])))
+    return results
+
+
+def save_half_way(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
+    """Rank function: at each stage six steps, then a checkpoint under `folder/<stage>`."""
+    for stage in range(4):
+        one = dataclasses.replace(config, zero_stage=stage)
+        engine, task = make_toy(one, rank), ToyTask(one)
+        _steps(engine, task, range(6))
+        tensors = engine_tensors(engine)
+        if rank.rank == 0:
+            save_checkpoint(folder / str(stage), 6, tensors, {})
+        engine.close()
+    return None
+
+
+def load_and_finish(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
+    """Rank function: continues each of those checkpoints on each stage; returns the weights after six more steps."""
+    results: dict[str, Json] = {}
+    for saved in range(4):
+        for stage in range(4):
+            one = dataclasses.replace(config, zero_stage=stage)
+            engine, task = make_toy(one, rank), ToyTask(one)
+            checkpoint = newest_verified(folder / str(saved), print)
+            assert checkpoint is not None
+            load_engine(engine, checkpoint)
+            _steps(engine, task, range(6, 12))
+            weights = engine.full_weights()
+            flat = torch.cat([weights[name].flatten().double() for name in sorted(weights)])
+            results[f"{saved}->{stage}"] = flat.tolist()
+            engine.close()
+    return results
+
+
+def crash_and_resume(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
+    """Rank function: one undisturbed training, one that dies at step 8 and is started again, both with dropout."""
+    whole = as_json(*run(config, rank, scratch / "whole", dropout=0.2))
+    try:
+        run(config, rank, scratch / "broken", ToyTask(config, crash_at=8), dropout=0.2)
+    except ConnectionResetError:
+        torch.manual_seed(99)
+    return {"whole": whole, "resumed": as_json(*run(config, rank, scratch / "broken", dropout=0.2))}
+
+
+def deepspeed_engine(config: TrainingConfig, rank: Rank) -> DeepSpeedEngine:
+    """The toy under DeepSpeed."""
+    return DeepSpeedEngine(Toy(), config, rank)
+
+
+def _steps(engine: Engine, task: ToyTask, steps: range) -> None:
+    for step in steps:
+        for batch in task.micro_batches(step, engine.rank, engine.world_size):
+            engine.backward(task.loss(engine.module, batch) / task.units(step))
+        engine.step(1e-2)
