@@ -85,13 +85,15 @@ def train_rank(
     held_out = draw_prompts(held_out, 0, min(config.eval_prompts, len(held_out)), seed)
     roles = make_roles(rank, config, inputs.policy, inputs.reward)
     run = _Run(rank, config, roles, train, held_out, inputs.scratch / "checkpoints", seed, clock)
-    run.say(f"{len(train)} prompts; {dropped} are left out: longer than {config.max_prompt_tokens} tokens")
-    run.resume()
-    while run.state.update < config.training.steps:
-        run.advance()
-    if rank.rank == 0:
-        _write(run, inputs, tokenizer)
-    roles.close()
+    try:
+        run.say(f"{len(train)} prompts; {dropped} are left out: longer than {config.max_prompt_tokens} tokens")
+        run.resume()
+        while run.state.update < config.training.steps:
+            run.advance()
+        if rank.rank == 0:
+            _write(run, inputs, tokenizer)
+    finally:
+        roles.close()
     return cast(Json, run.summary())
 
 
