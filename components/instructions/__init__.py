@@ -1,0 +1,1 @@
+"""Instructions: conversations whose assistant's turns a model is fine-tuned to imitate."""
