@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from components.channel import Channel
+from components.errors import Preempted
 from components.publish import publish_json
 
 T = TypeVar("T")
@@ -59,7 +60,13 @@ class Context(Protocol):
         """Folder that survives retries and later runs of the same key, and is never published."""
 
     def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Calls `fn` on every item, in parallel where there is room; results in the order of the items."""
+        """Calls `fn` on every item, in parallel where there is room; results in the order of the items.
+
+        `fn` must be picklable and repeatable: an item whose process dies is tried again.
+
+        Raises:
+            Preempted: If the run is asked to stop; looked at between items.
+        """
 
     def launch(self, fn: RankFunction, workers: int) -> Json:
         """Runs `fn` once per rank in its own process with a process group; returns what rank 0 returned.
@@ -109,7 +116,12 @@ class LocalContext:
 
     def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """See `Context.map`."""
-        return [fn(item) for item in items]
+        results = []
+        for item in items:
+            if self.should_stop():
+                raise Preempted(f"Step {self.step} was asked to stop.", f"step {self.step}", "run again to continue")
+            results.append(fn(item))
+        return results
 
     def launch(self, fn: RankFunction, workers: int) -> Json:
         """See `Context.launch`. One worker runs in this process, several in spawned ones."""

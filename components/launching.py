@@ -6,9 +6,11 @@ Also the set-up and tear-down of a process group, which the Ray launcher shares.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -23,6 +25,12 @@ from components.errors import HeadwaterError
 from components.publish import publish_new
 
 GROUP_TIMEOUT = timedelta(minutes=10)
+
+_PR_SET_PDEATHSIG = 1
+
+
+class RankLost(RuntimeError):  # noqa: N818  (a state, not a fault)
+    """The process of a rank died without a word: killed, or its machine went away. Worth another attempt."""
 
 
 def prepare_process(device: str) -> None:
@@ -67,6 +75,7 @@ def launch_local(fn: RankFunction, workers: int, channel: Channel, scratch: Path
 
     Raises:
         HeadwaterError: The error of the first failing rank, if it was one of ours.
+        RankLost: If the process of a rank was killed.
         RuntimeError: Any other failure of a rank, with that rank's traceback.
     """
     scratch.mkdir(parents=True, exist_ok=True)
@@ -85,15 +94,32 @@ def launch_local(fn: RankFunction, workers: int, channel: Channel, scratch: Path
                 while not context.join():
                     continue
             except Exception as error:
-                raise read_failure(folder) or error from None
+                raise _cause(folder, [process.exitcode for process in context.processes], error) from None
         return read_result(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _cause(folder: Path, exit_codes: list[int | None], error: Exception) -> Exception:
+    """What ended a group: our own error, then a killed rank (its peers only lost their connection), then the rest."""
+    failure = read_failure(folder)
+    killed = [rank for rank, code in enumerate(exit_codes) if code is not None and code < 0 and code != -signal.SIGTERM]
+    if killed and not isinstance(failure, HeadwaterError):
+        return RankLost(f"rank {killed[0]} was killed by signal {-(exit_codes[killed[0]] or 0)}")
+    return failure or error
+
+
+def _die_with_parent() -> None:
+    """Leaves stopping to the parent: no reaction to Ctrl-C, which it gets as well, and no life after its death."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _run_rank(
     rank: int, fn: RankFunction, world_size: int, port: int, channel: Channel, folder: Path, spawned: bool
 ) -> None:
+    if spawned:
+        _die_with_parent()
     device = device_of(rank)
     prepare_process(device)
     with process_group(rank, world_size, port, device):

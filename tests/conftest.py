@@ -1,8 +1,31 @@
-"""Settings of the whole suite: property tests never fail by the clock."""
+"""What all tests share: toy steps on the path, hypothesis without deadlines, and one small Ray cluster."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
-settings.register_profile("headwater", deadline=None)
+SUPPORT = str(Path(__file__).parent / "support")
+sys.path.insert(0, SUPPORT)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH", "")]))
+
+settings.register_profile("headwater", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("headwater")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray cluster of two cores for the whole session; `execute` joins the one its process is connected to."""
+    from pipelines.engine.cluster import ClusterConfig
+    from pipelines.engine.remote import connect
+
+    connect(ClusterConfig(kind="local", num_cpus=2, num_gpus=0, object_store_mib=128))
+    import ray
+
+    yield
+    ray.shutdown()

@@ -2,11 +2,13 @@
 
 Every transition is one small file that is created once and never changed, by the driver or by a step's own process.
 The status is a pure function of the set of events, whatever order they arrive or are listed in: events are ordered by
-session (each `execute` on the run folder is one), attempt and kind, and only then by clock. How far a running step is
-comes from the tail of its journal. Nothing else keeps state, so any process can ask at any time, and a killed driver
-leaves nothing to repair.
+session (each `execute` on the run folder is one), attempt, launch and kind, and only then by clock, so that clocks of
+several machines need not agree. How far a running step is comes from the tail of its journal. Nothing else keeps
+state, so any process can ask at any time, and a killed driver leaves nothing to repair.
 
-Kinds: run_started, run_ended; per step: cached, queued, busy, started, retrying, done, failed, stopped, skipped.
+Kinds of the run: run_started, run_ended, and `cached` with a field `steps`: all that the plan found, in one file.
+Kinds of a step: busy (another run builds it), started, placing and placed (its ranks wait for room, and have it),
+retrying, stopped, skipped, failed, done, cached (another run had built it by now).
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ RunState: TypeAlias = Literal["running", "done", "failed", "stopped", "interrupt
 Event: TypeAlias = Mapping[str, Json]
 
 _STATES: dict[str, StepState] = {
-    "queued": "waiting",
     "busy": "waiting",
     "started": "running",
+    "placing": "waiting",
+    "placed": "running",
     "retrying": "retrying",
     "stopped": "stopped",
     "skipped": "skipped",
@@ -44,6 +47,7 @@ _STATES: dict[str, StepState] = {
 DRIVER_LOCK = "driver.lock"
 
 _RANK = {kind: rank for rank, kind in enumerate(_STATES)}
+_FINAL = _RANK["retrying"]
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def append(run_folder: Path, kind: str, step: str | None = None, **fields: Json)
         run_folder: Folder of the run.
         kind: One of the kinds above.
         step: The step it is about; None for the run.
-        **fields: What else to say. `session`, `attempt` and `time` order events.
+        **fields: What else to say. `session`, `attempt`, `launch` and `time` order events.
     """
     event: dict[str, Json] = {"kind": kind, "step": step, "time": round(time.time(), 3), **fields}
     stamp = int(cast(float, event["time"]) * 1000)
@@ -202,7 +206,7 @@ def fold_events(events: Iterable[Event], planned: Mapping[str, Sequence[str]], r
         run_id: Name of the run.
         now: Unix time that running things are counted to.
     """
-    everything = sorted(events, key=_order)
+    everything = sorted((part for event in events for part in _split(event)), key=_order)
     session = latest_session(everything)
     current = [event for event in everything if _int(event, "session") == session]
     starts = [_float(event, "time") for event in everything if event["kind"] == "run_started"]
@@ -228,7 +232,7 @@ def _step_status(name: str, events: Sequence[Event], now: float) -> StepStatus:
     state = _STATES[str(last["kind"])]
     started = [_float(event, "time") for event in events if event["kind"] == "started"]
     seconds = _float(last, "seconds") if "seconds" in last else None
-    if state == "running":
+    if state in ("running", "waiting") and started:
         seconds = max(0.0, now - started[-1])
     metrics = {name: float(cast(float, value)) for name, value in cast(Event, last.get("metrics") or {}).items()}
     return StepStatus(
@@ -249,7 +253,7 @@ def _with_reason(status: StepStatus, producers: Sequence[str], states: Mapping[s
     if status.state != "waiting" or status.note:
         return status
     missing = [name for name in producers if name in states and states[name].state not in ("done", "cached")]
-    return replace(status, note=f"for {', '.join(missing)}" if missing else "")
+    return replace(status, note=f"for {', '.join(missing)}" if missing else "for free cores")
 
 
 def _with_journal(status: StepStatus, run_folder: Path, run: RunStatus, now: float) -> StepStatus:
@@ -277,10 +281,19 @@ def _planned(run_folder: Path) -> dict[str, list[str]]:
     return {str(step["name"]): cast("list[str]", step["producers"]) for step in steps}
 
 
-def _order(event: Event) -> tuple[int, int, int, float, str]:
-    kind = str(event["kind"])
+def _split(event: Event) -> Iterable[Event]:
+    """One event per step out of the one that lists all cached steps."""
+    steps = event.get("steps")
+    if event["kind"] != "cached" or not isinstance(steps, dict):
+        return (event,)
+    return [{**event, "step": name, "steps": None, **cast(Event, fields)} for name, fields in steps.items()]
+
+
+def _order(event: Event) -> tuple[int, int, bool, int, int, float, str]:
+    rank = _RANK.get(str(event["kind"]), 0)
     text = json.dumps(event, sort_keys=True)
-    return _int(event, "session"), _int(event, "attempt"), _RANK.get(kind, 0), _float(event, "time"), text
+    moment = _float(event, "time")
+    return _int(event, "session"), _int(event, "attempt"), rank >= _FINAL, _int(event, "launch"), rank, moment, text
 
 
 def _failure(event: Event) -> Failure | None:

@@ -30,6 +30,18 @@ def try_lease(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextmanager
+def hold_shared(path: Path) -> Iterator[None]:
+    """Holds the lease together with others of the same kind; `try_lease` is refused meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_held(path: Path) -> bool:
     """Tells whether some process holds the lease now."""
     if not path.exists():

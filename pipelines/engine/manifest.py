@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import socket
@@ -92,10 +93,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """As the text of COMMIT.json. Non-finite metrics are written as text."""
         record = asdict(self)
-        record["metrics"] = {
-            name: value if value == value and abs(value) != float("inf") else str(value)
-            for name, value in self.metrics.items()
-        }
+        record["metrics"] = finite(self.metrics)
         return (json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     @staticmethod
@@ -115,6 +113,11 @@ class Manifest:
             return Manifest(**record)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"manifest is damaged: {error}") from None
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, Json]:
+    """Metrics as strict JSON: what is not finite becomes text, which `float` reads back."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
 
 
 def versions() -> dict[str, str]:

@@ -33,6 +33,7 @@ class PlanEntry:
         state: "cached" or "runs".
         reason: Why it runs: "config min_chars 100 -> 200"; for a cached step what is worth knowing, or nothing.
         producer_run: The run that made the artifact of a cached step.
+        producer_s: Seconds that took.
         estimate_s: Seconds it took the last time it ran; None if it never did. 0 for a cached step.
         step: The step itself.
         identity: Identity fields of its config.
@@ -47,6 +48,7 @@ class PlanEntry:
     state: PlanState
     reason: str
     producer_run: str
+    producer_s: float | None
     estimate_s: float | None
     step: Step
     identity: Mapping[str, Json]
@@ -119,6 +121,7 @@ def _plan_step(step: Step, before: Mapping[str, PlanEntry], store: Store) -> Pla
         state="cached" if found.manifest else "runs",
         reason=reason,
         producer_run=producer,
+        producer_s=found.manifest.seconds if found.manifest else None,
         estimate_s=estimate,
         step=step,
         identity=identity,
