@@ -22,7 +22,8 @@ OVERRIDES = "settings as key=value, such as preset=small clean.min_chars=200; `h
 def make_parser() -> argparse.ArgumentParser:
     """The whole surface of the command line; a test freezes it."""
     parser = argparse.ArgumentParser(
-        prog="headwater", description="From web pages to an aligned language model in one command, as one resumable DAG."
+        prog="headwater",
+        description="From web pages to an aligned language model in one command, as one resumable DAG.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -67,9 +68,7 @@ def _add_schedule(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _verb(actions, "serve", "run or submit at each tick until interrupted")
 
 
-def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
-) -> argparse.ArgumentParser:
+def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=OVERRIDES)
     verb.add_argument("--json", action="store_true", help="print JSON for programs")
     return verb
@@ -96,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = str(error.filename or "")
         return report(
-            MachineError(f"{error.strerror or error}.", where, "free space or choose another store=FOLDER, then run again"),
+            MachineError(
+                f"{error.strerror or error}.", where, "free space or choose another store=FOLDER, then run again"
+            ),
             as_json=False,
         )
 

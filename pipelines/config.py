@@ -31,6 +31,7 @@ from components.sample.config import SampleConfig
 from components.sft.config import SftConfig
 from components.shards.config import TokensConfig
 from components.tokenizer.config import TokenizerConfig
+from pipelines.engine.cluster import ClusterConfig
 from pipelines.tracking.config import TrackingConfig
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -60,33 +61,6 @@ class SourceConfig:
                 path = getattr(self, key)
                 require(path is not None, f"source.{key}", path, "names no file", f"source.{key}=path/to/{key}.jsonl")
                 require(Path(path).is_file(), f"source.{key}", path, "is not a file", f"source.{key}=path to a file")
-
-
-@dataclasses.dataclass(frozen=True)
-class ClusterConfig:
-    """On what the steps run.
-
-    Attributes:
-        kind: "local" starts Ray on this machine if any step runs; "ray" connects to a running cluster;
-            "inprocess" runs the steps one after another in this process, without Ray.
-        address: Ray address for kind "ray"; "auto" finds the cluster this process runs in.
-        dashboard: Address of the Ray dashboard, for `headwater submit`.
-        cpus: CPUs of a local cluster; all of the machine's when unset.
-        gpus: GPUs of a local cluster; all of the machine's when unset.
-        grace_s: Seconds the running steps get to save when the run is asked to stop.
-    """
-
-    kind: str = runtime("local")
-    address: str = runtime("auto")
-    dashboard: str = runtime("http://127.0.0.1:8265")
-    cpus: int | None = runtime(None)
-    gpus: int | None = runtime(None)
-    grace_s: float = runtime(30.0)
-
-    def __post_init__(self) -> None:
-        require_choice("cluster.kind", self.kind, ("local", "ray", "inprocess"))
-        require(self.cpus is None or self.cpus >= 1, "cluster.cpus", self.cpus, "must be at least 1", "cluster.cpus=2")
-        require(self.grace_s >= 0, "cluster.grace_s", self.grace_s, "must not be negative", "cluster.grace_s=30")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,8 +25,8 @@ FINAL_STATES = ("done", "cached", "failed", "stopped", "skipped")
 
 
 @contextmanager
-def shown(run_folder: Path, as_json: bool) -> Iterator[None]:
-    """Shows the run while the block runs, in the form that suits standard output."""
+def shown(run_folder: Path, stop: threading.Event, as_json: bool) -> Iterator[None]:
+    """Shows the run while the block runs, in the form that suits standard output; tells once that `stop` was asked."""
     ended = threading.Event()
     if as_json:
         target = _follow_json
@@ -34,13 +34,25 @@ def shown(run_folder: Path, as_json: bool) -> Iterator[None]:
         target = _follow_table
     else:
         target = _follow_lines
-    thread = threading.Thread(target=target, args=(run_folder, ended), name="display", daemon=True)
-    thread.start()
+    threads = [
+        threading.Thread(target=target, args=(run_folder, ended), name="display", daemon=True),
+        threading.Thread(target=_tell_stop, args=(stop, ended), name="stopping", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join(timeout=5)
+        for thread in threads:
+            thread.join(timeout=5)
+
+
+def _tell_stop(stop: threading.Event, ended: threading.Event) -> None:
+    while not ended.is_set():
+        if stop.wait(REFRESH_S):
+            print("headwater: stopping: running steps save what they have", file=sys.stderr, flush=True)
+            return
 
 
 def _follow_table(run_folder: Path, ended: threading.Event) -> None:

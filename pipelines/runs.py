@@ -43,9 +43,7 @@ def new_run_id(store: Path) -> str:
     return f"{random.SystemRandom().choice(WORDS)}-{number}"
 
 
-def create_run(
-    store: Path, settings: Settings, overrides: Sequence[str], plan: Plan, run_id: str | None
-) -> Path:
+def create_run(store: Path, settings: Settings, overrides: Sequence[str], plan: Plan, run_id: str | None) -> Path:
     """Makes the run folder with `run.json`, `config.yaml` and `plan.json`.
 
     Raises:

@@ -23,7 +23,9 @@ def plan_of(settings: Settings) -> tuple[Store, Plan]:
 
 def plan_lines(plan: Plan, settings: Settings) -> list[str]:
     """The plan as a person reads it, one line a step and a closing one."""
-    head = f"recipe {settings.recipe}, preset {settings.preset}, store {settings.store}, cluster {settings.cluster.kind}"
+    head = (
+        f"recipe {settings.recipe}, preset {settings.preset}, store {settings.store}, cluster {settings.cluster.kind}"
+    )
     return [head, *(f"  {_row(entry)}" for entry in plan.entries), _closing(plan)]
 
 

@@ -7,13 +7,10 @@ runs; MLflow's schema is made while Ray starts; and a run whose steps are all ca
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from pipelines.config import Settings, load_settings
 from pipelines.engine.driver import execute
@@ -41,31 +38,9 @@ def run(overrides: Sequence[str], run_id: str | None, as_json: bool) -> int:
 
 def run_plan(settings: Settings, store: Store, plan: Plan, folder: Path, as_json: bool) -> RunStatus:
     """Executes a plan with tracking and display around it; interrupts become a request to stop."""
-    with (
-        tracked(folder, settings.tracking, Path(settings.store)),
-        shown(folder, as_json),
-        stop_on_signals("running steps save what they have") as stop,
-    ):
-        return execute(plan, store, folder, settings.cluster, stop)
-
-
-@contextmanager
-def stop_on_signals(text: str) -> Iterator[threading.Event]:
-    """Turns SIGINT and SIGTERM into an event and says `text`; a second signal ends the process as usual."""
     stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.default_int_handler(number, frame)
-        print(f"headwater: stopping: {text}", file=sys.stderr, flush=True)
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with tracked(folder, settings.tracking, Path(settings.store)), shown(folder, stop, as_json):
+        return execute(plan, store, folder, settings.cluster, stop)
 
 
 def _close(status: RunStatus, settings: Settings, folder: Path, plan: Plan, as_json: bool) -> int:
@@ -83,7 +58,9 @@ def _close(status: RunStatus, settings: Settings, folder: Path, plan: Plan, as_j
         print(f"headwater: {status.error.to_error()}", file=sys.stderr)
         print(f"  run:   {status.run_id}; finished steps are kept, `headwater run` continues", file=sys.stderr)
     else:
-        print(f"headwater: run {status.run_id} stopped; `headwater run` with the same settings continues", file=sys.stderr)
+        print(
+            f"headwater: run {status.run_id} stopped; `headwater run` with the same settings continues", file=sys.stderr
+        )
     return status.exit_code
 
 

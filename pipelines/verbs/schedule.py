@@ -10,6 +10,7 @@ import argparse
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.config import Settings, load_settings
+from pipelines.engine.stopping import signals_set
 from pipelines.runs import new_run_id
 from pipelines.schedule import entry as entries
 from pipelines.schedule.entry import Entry
 from pipelines.schedule.serve import Launched, SystemClock, serve
 from pipelines.schedule.ticks import newest_first, next_tick
-from pipelines.verbs.run import stop_on_signals
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -40,7 +41,8 @@ def schedule(overrides: Sequence[str], options: argparse.Namespace) -> int:
         entries.remove(store, options.name)
         print(json.dumps({"removed": options.name}) if options.json else f"removed schedule {options.name}")
         return 0
-    with stop_on_signals("no further tick starts; runs that were started go on") as stop:
+    stop = threading.Event()
+    with signals_set(stop):
         serve(store, SystemClock(), Launcher(store), stop, lambda text: print(text, flush=True))
     return 0
 
@@ -64,7 +66,9 @@ def _list(store: Path, as_json: bool) -> int:
     for name in entries.names(store):
         entry = entries.load(store, name)
         last = next(newest_first(store, name), None)
-        rows.append({**asdict(entry), "next": _local(entry, next_tick(entry, now)), "last": asdict(last) if last else None})
+        rows.append(
+            {**asdict(entry), "next": _local(entry, next_tick(entry, now)), "last": asdict(last) if last else None}
+        )
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
         return 0

@@ -49,7 +49,7 @@ def start_job(client: JobSubmissionClient, settings: Settings, overrides: Sequen
 
     store = Path(settings.store).resolve()
     name = run_id or new_run_id(store)
-    words = ["python", "-m", "pipelines.cli", "run", "--run-id", name]
+    words = [settings.cluster.python, "-m", "pipelines.cli", "run", "--run-id", name]
     words += [word for word in overrides if not word.startswith(("cluster=", "cluster.kind=", "store="))]
     words += ["cluster=ray", f"store={store}"]
     with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
@@ -63,7 +63,7 @@ def start_job(client: JobSubmissionClient, settings: Settings, overrides: Sequen
                 metadata={"headwater_run": name},
             )
         except RuntimeError as error:
-            if "already exists" in str(error) or "ubmission_id" in str(error):
+            if "already exists" in str(error):
                 raise ConfigError(f"run {name} was submitted before.", "--run-id", "choose another id") from error
             raise MachineError(f"the cluster refused the job: {str(error).splitlines()[0]}", name) from error
     return name
@@ -76,16 +76,22 @@ def connect(dashboard: str) -> JobSubmissionClient:
         MachineError: If nothing answers there, or the token is missing or wrong.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
         return JobSubmissionClient(dashboard)
+    except AuthenticationError as error:
+        raise MachineError(
+            f"the cluster at {dashboard} does not accept the token.",
+            "RAY_AUTH_TOKEN, the file named by RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token",
+            "put the cluster's token into one of them",
+        ) from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise MachineError(
-            f"no Ray cluster answers at {dashboard}, or it does not accept the token.",
+            f"no Ray cluster answers at {dashboard}.",
             f"cluster.dashboard={dashboard}",
-            "start one with `ray start --head`, set cluster.dashboard, and set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
-            f"to its token ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'})",
+            "start one with infra/ray-head.sh, or set cluster.dashboard to the address of its dashboard",
         ) from error
 
 
