@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.shards.loader import TokenRows, inputs_and_targets
+from components.shards.loader import IGNORED, TokenRows, inputs_and_targets
 from components.training.config import TrainingConfig
 from components.training.engine import Engine
 from components.training.loop import Batch, to_device
@@ -66,25 +66,21 @@ class NextToken:
     def evaluate(self, engine: Engine, step: int) -> dict[str, float]:
         """Bits per byte of the validation split, its batches dealt out to the ranks.
 
-        Every rank makes equally many passes: past the end of the split a batch is all padding, which costs nothing.
+        Every rank makes equally many passes: past the end of the split a batch has no targets.
         """
-        rows, micro = self._validation, self._config.micro_batch
-        num_rows = -(-(rows.num_tokens - 1) // rows.length)
+        micro, num_rows = self._config.micro_batch, -(-(self._validation.num_tokens - 1) // self._validation.length)
+        stride = micro * engine.world_size
         nats = 0.0
-        for first in range(
-            engine.rank * micro, _round_up(num_rows, micro * engine.world_size), micro * engine.world_size
-        ):
-            batch = to_device(_batch(rows.windows(np.arange(first, first + micro, dtype=np.int64))), engine.device)
-            nats += float(self.loss(engine.module, batch))
+        for start in range(engine.rank * micro, -(-num_rows // stride) * stride, stride):
+            wanted = np.arange(start, start + micro, dtype=np.int64)
+            batch = _batch(self._validation.windows(np.minimum(wanted, num_rows - 1)))
+            batch["targets_BT"][wanted >= num_rows] = IGNORED
+            nats += float(self.loss(engine.module, to_device(batch, engine.device)))
         [total] = engine.sum_over_ranks([nats])
         self._on_evaluate(engine, step)
-        return {"val_bpb": bits_per_byte(total, rows.num_bytes)}
+        return {"val_bpb": bits_per_byte(total, self._validation.num_bytes)}
 
 
 def _batch(rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Batch:
     tokens_BT, targets_BT = inputs_and_targets(rows)
     return {"tokens_BT": torch.from_numpy(tokens_BT), "targets_BT": torch.from_numpy(targets_BT)}
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

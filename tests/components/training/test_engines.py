@@ -9,7 +9,6 @@ import dataclasses
 from functools import partial
 
 import pytest
-import torch
 
 from components.context import local_context
 from components.launching import prepare_process
@@ -19,10 +18,6 @@ from tests.components.training.conftest import CONFIG
 
 STAGES = (0, 1, 2, 3)
 DEEPSPEED = dataclasses.replace(CONFIG, engine="deepspeed")
-
-
-def two_ranks(config):
-    return dataclasses.replace(config, engine="deepspeed", ranks=2)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +37,19 @@ def plain(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def two_ranks(tmp_path_factory):
+    """What two ranks learn, and the folder with the checkpoints they left half way."""
+    context = local_context("two", tmp_path_factory.mktemp("two"))
+    config = dataclasses.replace(DEEPSPEED, ranks=2)
+    return context.launch(partial(toy.all_of_it, config, context.scratch), 2), context.scratch / "saved"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, two_ranks):
     """All stages, on one rank and on two."""
-    one = local_context("one", tmp_path_factory.mktemp("one"))
-    two = local_context("two", tmp_path_factory.mktemp("two"))
-    return {
-        1: one.launch(partial(toy.train_at_each_stage, DEEPSPEED, one.scratch), 1),
-        2: two.launch(partial(toy.train_at_each_stage, two_ranks(CONFIG), two.scratch), 2),
-    }
+    context = local_context("one", tmp_path_factory.mktemp("one"))
+    one = context.launch(partial(toy.train_at_each_stage, DEEPSPEED, context.scratch), 1)
+    return {1: one, 2: two_ranks[0]["stages"]}
 
 
 def assert_same_training(result, oracle, tolerance=1e-5):
@@ -79,30 +79,18 @@ def test_every_stage_reports_the_gradient_norm(trained, plain, ranks, stage):
     assert trained[ranks][f"{stage}/norms"] == pytest.approx(plain["norms"], rel=1e-5)
 
 
-def test_a_checkpoint_of_any_stage_continues_on_any_stage_and_number_of_ranks(tmp_path, plain):
-    config = dataclasses.replace(CONFIG, steps=12)
-    one = local_context("one", tmp_path / "one")
-    two = local_context("two", tmp_path / "two")
-    two.launch(partial(toy.save_half_way, two_ranks(config), tmp_path / "saved"), 2)
-    finished = one.launch(partial(toy.load_and_finish, DEEPSPEED, tmp_path / "saved"), 1)
-
-    def straight(rank):
-        engine, task = toy.make_toy(config, rank), toy.ToyTask(config)
-        toy._steps(engine, task, range(12))
-        weights = engine.full_weights()
-        return torch.cat([weights[name].flatten().double() for name in sorted(weights)]).tolist()
-
-    expected = one.launch(straight, 1)
+def test_a_checkpoint_of_any_stage_continues_on_any_stage_and_number_of_ranks(tmp_path, two_ranks):
+    one = local_context("one", tmp_path)
+    finished = one.launch(partial(toy.load_and_finish, DEEPSPEED, two_ranks[1]), 1)
+    expected = one.launch(partial(toy.straight_through, CONFIG), 1)
     assert set(finished) == {f"{saved}->{stage}" for saved in STAGES for stage in STAGES}
     for name, weights in finished.items():
         assert weights == pytest.approx(expected, abs=1e-5), name
 
 
 @pytest.mark.parametrize("stage", [1, 3])
-def test_two_ranks_that_died_end_with_the_bits_of_two_that_did_not(tmp_path, stage):
-    context = local_context("two", tmp_path)
-    config = dataclasses.replace(two_ranks(CONFIG), zero_stage=stage)
-    result = context.launch(partial(toy.crash_and_resume, config, context.scratch), 2)
+def test_two_ranks_that_died_end_with_the_bits_of_two_that_did_not(two_ranks, stage):
+    result = two_ranks[0][f"resume {stage}"]
     assert result["resumed"] == result["whole"]
 
 

@@ -30,6 +30,7 @@ class Toy(nn.Module):
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.embed = nn.Embedding(VOCABULARY, 33)
+        nn.init.normal_(self.embed.weight, std=0.1)  # tied: the loss starts near ln(61)
         self.norm = nn.LayerNorm(33)
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Linear(33, 33)
@@ -39,7 +40,8 @@ class Toy(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy."""
-        hidden = torch.tanh(self.hidden(self.dropout(self.norm(self.embed(tokens))))) * self.scale + self.frozen
+        hidden = torch.tanh(self.hidden(self.dropout(self.norm(self.embed(tokens)))))
+        hidden = hidden * self.scale.to(hidden.dtype) + self.frozen.to(hidden.dtype)
         return F.cross_entropy(
             F.linear(hidden, self.embed.weight).flatten(0, 1).float(), targets.flatten(), reduction="sum"
         )
@@ -107,12 +109,25 @@ def journal(folder: Path, kind: str) -> list[dict[str, Json]]:
 
 def as_json(result: TrainResult, weights: dict[str, Tensor]) -> Json:
     """What a rank function returns about a training."""
-    flat = torch.cat([weights[name].flatten().double() for name in sorted(weights)])
-    return {"curve": [dict(row) for row in result.curve], "weights": flat.tolist(), "skipped": result.skipped}
+    return {"curve": [dict(row) for row in result.curve], "weights": _listed(weights), "skipped": result.skipped}
+
+
+def all_of_it(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
+    """Rank function: everything below that needs two ranks, in one launch, because a launch costs seconds."""
+    save_half_way(config, folder / "saved", rank)
+    return {
+        "stages": train_at_each_stage(config, folder, rank),
+        **{
+            f"resume {stage}": crash_and_resume(
+                dataclasses.replace(config, zero_stage=stage), folder / f"{stage}", rank
+            )
+            for stage in (1, 3)
+        },
+    }
 
 
 def train_at_each_stage(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
-    """Rank function: the toy at ZeRO 0 to 3 in whole and in halved micro-batches, and with one poisoned step."""
+    """The toy at ZeRO 0 to 3 in whole and in halved micro-batches, and with one poisoned step."""
     results: dict[str, Json] = {}
     for stage in range(4):
         for micro_batch in {config.micro_batch, config.micro_batch // 2}:
@@ -146,7 +161,7 @@ def train_in_bf16(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
 
 
 def save_half_way(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
-    """Rank function: at each stage six steps, then a checkpoint under `folder/<stage>`."""
+    """At each stage six steps, then a checkpoint under `folder/<stage>`."""
     for stage in range(4):
         one = dataclasses.replace(config, zero_stage=stage)
         engine, task = make_toy(one, rank), ToyTask(one)
@@ -169,15 +184,20 @@ def load_and_finish(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
             assert checkpoint is not None
             load_engine(engine, checkpoint)
             _steps(engine, task, range(6, 12))
-            weights = engine.full_weights()
-            flat = torch.cat([weights[name].flatten().double() for name in sorted(weights)])
-            results[f"{saved}->{stage}"] = flat.tolist()
+            results[f"{saved}->{stage}"] = _flat(engine)
             engine.close()
     return results
 
 
+def straight_through(config: TrainingConfig, rank: Rank) -> Json:
+    """The weights after the same twelve steps without a checkpoint between."""
+    engine = make_toy(config, rank)
+    _steps(engine, ToyTask(config), range(12))
+    return _flat(engine)
+
+
 def crash_and_resume(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
-    """Rank function: one undisturbed training, one that dies at step 8 and is started again, both with dropout."""
+    """One undisturbed training, one that dies at step 8 and is started again, both with dropout."""
     whole = as_json(*run(config, rank, scratch / "whole", dropout=0.2))
     try:
         run(config, rank, scratch / "broken", ToyTask(config, crash_at=8), dropout=0.2)
@@ -196,3 +216,12 @@ def _steps(engine: Engine, task: ToyTask, steps: range) -> None:
         for batch in task.micro_batches(step, engine.rank, engine.world_size):
             engine.backward(task.loss(engine.module, batch) / task.units(step))
         engine.step(1e-2)
+
+
+def _flat(engine: Engine) -> list[Json]:
+    return _listed(engine.full_weights())
+
+
+def _listed(weights: dict[str, Tensor]) -> list[Json]:
+    flat: list[Json] = torch.cat([weights[name].flatten().double() for name in sorted(weights)]).tolist()
+    return flat
