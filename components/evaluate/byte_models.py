@@ -90,7 +90,8 @@ def train_byte_model(documents: Iterable[bytes], order: int) -> ByteModel:
         raise ValueError(f"order {order} is not within 0 to {MAX_ORDER}")
     grams, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
     for chunk in _chunks(documents, order):
-        grams, counts = _merge(np.concatenate([grams, chunk]), np.concatenate([counts, np.ones(len(chunk), np.int64)]))
+        new, new_counts = np.unique(chunk, return_counts=True)
+        grams, counts = _merge(np.concatenate([grams, new]), np.concatenate([counts, new_counts]))
     if not len(grams):
         raise ValueError("there is no text to count")
     return ByteModel(tuple(_shorten(grams, counts, length) for length in range(order + 1)))

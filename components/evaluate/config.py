@@ -12,7 +12,8 @@ class EvaluateConfig:
     """Settings of the `evaluate` step.
 
     Attributes:
-        length: Tokens a model sees at once when its bits per byte are measured; as in pretraining.
+        length: Tokens a model sees at once when its bits per byte are measured, as in pretraining; and the longest
+            dialogue, as in SFT (a longer one is cut after the last reply that fits).
         val_documents: Validation documents that are scored, by models and byte models alike; unset scores all.
         byte_order: Bytes of context of the stronger byte model.
         dialogues: Held-out dialogues whose replies are scored, at most.

@@ -24,13 +24,14 @@ from components.model.config import SamplingConfig
 from components.model.generate import generate
 from components.model.huggingface import load_transformer
 from components.model.transformer import Transformer
-from components.posttrain.chat_format import STOP_IDS, Message, render, render_prompt
+from components.posttrain.chat_format import STOP_IDS, Message, render_prompt
 from components.posttrain.judge import Judge, load_judge
 from components.posttrain.kl import estimate_kl
 from components.posttrain.prompts import Prompt, read_prompts, read_table
 from components.posttrain.replies import Episode, batches_by_length, reply_log_probs, score_replies
+from components.sft.data import lay_out, read_dialogues
 from components.tokenizer.load import TextTokenizer
-from components.tokenizer.special import END, PAD
+from components.tokenizer.special import END
 
 
 @dataclass(frozen=True)
@@ -85,31 +86,19 @@ def byte_models(work: Work) -> Json:
 
 @torch.no_grad()
 def reply_loss(work: Work) -> Json:
-    """Nats per assistant token on held-out dialogues; `<|end|>` counts as a token, dialogues are cut at max_length."""
+    """Nats per assistant token on held-out dialogues, `<|end|>` included: what SFT reports as its validation loss."""
     config, folder = work.config, work.inputs.model(work.stage)
     model, tokenizer = _load(folder), TextTokenizer.from_folder(folder)
     device = model.backbone.embed.weight.device
-    rows = read_table(work.inputs.instructions / "held_out.arrow")[: config.dialogues]
-    rendered = [render(tokenizer, cast(Sequence[Message], row["messages"])) for row in rows]
-    pairs = [(ids[: model.config.max_length], mask[: model.config.max_length]) for ids, mask in rendered]
-    nats, count = 0.0, 0
-    for batch in batches_by_length([len(ids) for ids, _ in pairs], config.micro_batch):
-        width = len(pairs[batch[0]][0])
-        tokens_BT = torch.full((len(batch), width), PAD)
-        targets_BT = torch.full((len(batch), width), -100)
-        for row, index in enumerate(batch):
-            ids, mask = (torch.tensor(part) for part in pairs[index])
-            tokens_BT[row, : len(ids)] = ids
-            targets_BT[row, : len(ids) - 1] = torch.where(mask[1:] == 1, ids[1:], -100)
-        nats += float(model(tokens_BT.to(device), targets_BT.to(device)))
-        count += int((targets_BT >= 0).sum())
-    if count == 0:
-        raise StepError(
-            "No held-out dialogue has a reply to score.",
-            where=str(work.inputs.instructions / "held_out.arrow"),
-            fix="give dialogues in which the assistant speaks",
-        )
-    return {"loss": nats / count, "tokens": count, "dialogues": len(pairs)}
+    path = work.inputs.instructions / "held_out.arrow"
+    dialogues, _ = read_dialogues(path, tokenizer, config.length, config.dialogues)
+    lengths = [len(dialogue.inputs) for dialogue in dialogues]
+    nats = 0.0
+    for batch in batches_by_length(lengths, config.micro_batch):
+        padded = lay_out([[dialogues[index]] for index in batch], lengths[batch[0]])
+        nats += float(model(padded["tokens_BT"].to(device), padded["targets_BT"].to(device)))
+    count = sum(dialogue.num_scored for dialogue in dialogues)
+    return {"loss": nats / count, "tokens": count, "dialogues": len(dialogues)}
 
 
 def reward_accuracy(work: Work) -> Json:
