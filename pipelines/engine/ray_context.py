@@ -8,7 +8,6 @@ each; results and errors come back through files, whole, as they do from local r
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import tempfile
 import time
@@ -23,7 +22,7 @@ from ray.exceptions import RayTaskError
 from components.channel import Channel
 from components.context import Context, Json, LocalContext, Rank, RankFunction, read_result, write_result
 from components.errors import HeadwaterError, MachineError, Preempted
-from components.launching import GROUP_TIMEOUT, RankLost, prepare_process, read_failure, record_failure
+from components.launching import RankLost, prepare_process, read_failure, record_failure
 from pipelines.engine.lease import hold_shared, try_lease
 from pipelines.engine.redirect import output_to
 from pipelines.engine.run_step import Order
@@ -36,17 +35,6 @@ CHUNKS_PER_CORE = 8
 """Chunks a map is cut into for each core: few enough to cost little, enough to even out uneven items."""
 MAP_RETRIES = 2
 OLD_RANKS_DEADLINE_S = 60.0
-
-TRAIN_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the end of a group is noticed after half of this; Ray's is 2 s
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
-    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,7 @@ class RayContext(LocalContext):
         folder = Path(tempfile.mkdtemp(prefix="launch-", dir=self.scratch))
         self._record("placing", note=f"for {workers} x {self.resources.cpus:g} free cores")
         try:
-            _fit(functools.partial(_run_rank, fn, folder, self), workers, self.resources, folder)
+            _run_group(functools.partial(_run_rank, fn, folder, self), workers, self.resources, folder)
             return read_result(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -166,21 +154,13 @@ def _wait_for_old_ranks(scratch: Path) -> None:
     )
 
 
-def _fit(loop: Callable[[], None], workers: int, resources: Resources, folder: Path) -> None:
-    """Runs a function on every rank of a new worker group and waits for all."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in TRAIN_ENVIRONMENT.items()})
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchConfig, TorchTrainer
+def _run_group(loop: Callable[[], None], workers: int, resources: Resources, folder: Path) -> None:
+    from ray.train import TrainingFailedError
 
-    per_rank = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
-    trainer = TorchTrainer(
-        loop,
-        torch_config=TorchConfig("nccl" if resources.gpus else "gloo", timeout_s=int(GROUP_TIMEOUT.total_seconds())),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=bool(resources.gpus), resources_per_worker=per_rank),
-        run_config=RunConfig(name="ranks", storage_path=str(folder), failure_config=FailureConfig(max_failures=0)),
-    )
+    from pipelines.engine.worker_group import run_group
+
     try:
-        trainer.fit()
+        run_group(loop, workers, resources, folder)
     except TrainingFailedError as error:
         raise _cause(folder, error) from error
 
