@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
+from html import unescape
 
 from components.crawl.urls import join
 
@@ -15,6 +17,13 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]{2,40})", re.IGNORECASE)
 _HEADER = re.compile(r"charset\s*=\s*[\"']?([a-zA-Z0-9_:.-]{2,40})", re.IGNORECASE)
 _PRESCAN_BYTES = 4096
+_MANY_TAGS = 10_000
+_MAX_DEPTH = 2_000
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
+_VOID = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
+)
+_ANCHOR = re.compile(r"<a\s[^>]{0,500}?href\s*=\s*[\"']?([^\"'\s>]{1,2000})", re.IGNORECASE)
 # What browsers read these labels as: supersets, because pages declare the smaller set and use the larger.
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "iso8859-1": "cp1252", "ascii": "cp1252", "big5": "big5hkscs"}
 
@@ -27,20 +36,51 @@ def page_links(payload: bytes, content_type: str, url: str) -> list[str]:
         content_type: Value of the Content-Type header.
         url: Normalised URL of the page.
     """
+    text = decode(payload, content_type)
+    base, references = _matched(text) if too_deep(text) else _parsed(text)
+    base = join(url, base) or url
+    targets = (join(base, reference) for reference in references)
+    return list(dict.fromkeys(target for target in targets if target is not None))
+
+
+def too_deep(text: str) -> bool:
+    """Whether elements nest deeper than any honest page's (and than browsers follow, some 500 levels).
+
+    The parser's time grows with the square of the depth: 100,000 nested elements, half a megabyte, take it a minute.
+    """
+    if text.count("<") < _MANY_TAGS:
+        return False
+    still_open: Counter[str] = Counter()
+    depth = 0
+    for closing, name in _TAG.findall(text):
+        name = name.lower()
+        if not closing:
+            if name not in _VOID:
+                still_open[name] += 1
+                depth += 1
+        elif still_open[name]:
+            still_open[name] -= 1
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            return True
+    return False
+
+
+def _parsed(text: str) -> tuple[str, list[str]]:
+    """Base and links of a page, as they stand there."""
     from selectolax.lexbor import LexborHTMLParser
 
-    tree = LexborHTMLParser(decode(payload, content_type))
-    base_node = tree.css_first("base[href]")
-    base = url
-    if base_node is not None:
-        base = join(url, base_node.attributes.get("href") or "") or url
-    found: dict[str, None] = {}
-    for node in tree.css("a[href], area[href], link[rel=next][href], iframe[src]"):
-        attributes = node.attributes
-        target = join(base, attributes.get("href") or attributes.get("src") or "")
-        if target is not None:
-            found[target] = None
-    return list(found)
+    tree = LexborHTMLParser(text)
+    base = tree.css_first("base[href]")
+    nodes = tree.css("a[href], area[href], link[rel=next][href], iframe[src]")
+    attributes = [node.attributes for node in nodes]
+    references = [found.get("href") or found.get("src") or "" for found in attributes]
+    return (base.attributes.get("href") or "" if base is not None else ""), references
+
+
+def _matched(text: str) -> tuple[str, list[str]]:
+    """The same without a parser, for pages that would keep it busy for minutes."""
+    return "", [unescape(reference) for reference in _ANCHOR.findall(text)]
 
 
 def decode(payload: bytes, content_type: str) -> str:
