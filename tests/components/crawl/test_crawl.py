@@ -172,7 +172,7 @@ def test_caps_on_pages_and_depth_hold(make_site, tmp_path: Path):
     assert few["fetched"] == 4
     summaries = [json.loads((tmp_path / name / "output/summary.json").read_text()) for name in ("depth", "pages")]
     assert summaries[0]["pages"]["refused"] == {"depth": 2}
-    assert summaries[1]["pages"]["refused"] == {"page cap": 3}
+    assert summaries[1]["pages"]["refused"] == {"page cap": 2}
 
 
 def test_long_bodies_and_bombs_are_refused(make_site, run_crawl, fates):
@@ -248,9 +248,9 @@ def test_sitemaps_lead_to_pages_no_link_leads_to(make_site, run_crawl, fates):
     folder = make_site(
         {
             "/": "front",
-            "/robots.txt": f"User-agent: *\nDisallow: /forbidden\nSitemap: {SAMPLE}/index.xml\nSitemap: /relative.xml\n",
+            "/robots.txt": f"User-agent: *\nDisallow: /closed\nSitemap: {SAMPLE}/index.xml\nSitemap: /relative.xml\n",
             "/index.xml": listed("sitemap", "/one.xml.gz", "/none.xml"),
-            "/one.xml.gz": gzip.compress(listed("url", "/a", "/forbidden")),
+            "/one.xml.gz": gzip.compress(listed("url", "/a", "/closed")),
             "/relative.xml": listed("url", "/b"),
             "/a": "x",
             "/b": "x",
@@ -258,7 +258,7 @@ def test_sitemaps_lead_to_pages_no_link_leads_to(make_site, run_crawl, fates):
     )
     ends = fates(run_crawl(folder))
     assert ends["/a"] == ends["/b"] == ends["/one.xml.gz"] == "fetched"
-    assert ends["/forbidden"] == "refused robots"
+    assert ends["/closed"] == "refused robots"
     assert ends["/none.xml"] == "failed status 404"
 
 
