@@ -6,6 +6,8 @@ Anything that is not a `HeadwaterError` is a defect of ours, shown as such.
 
 from __future__ import annotations
 
+import errno
+
 
 class HeadwaterError(Exception):
     """A failure told in one sentence.
@@ -53,3 +55,13 @@ class MachineError(HeadwaterError):
     """The machine cannot do it: disk full, missing package, no such cluster."""
 
     exit_code = 4
+
+
+def disk_full(error: BaseException | None) -> MachineError | None:
+    """The sentence for a full disk, if that lies anywhere behind an error; else None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = str(error.filename or "the disk of the output")
+            return MachineError("The disk is full.", where, "free some space or write to another disk, and run again")
+        error = error.__cause__ or error.__context__
+    return None

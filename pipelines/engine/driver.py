@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.context import Json
-from components.errors import HeadwaterError, MachineError
+from components.errors import HeadwaterError, MachineError, disk_full
 from pipelines.engine import events
 from pipelines.engine.cluster import Backend, ClusterConfig, Lost, open_backend
 from pipelines.engine.events import DRIVER_LOCK, Failure, RunState, RunStatus, StepStatus, step_folder
@@ -27,7 +27,7 @@ from pipelines.engine.lease import is_held, try_lease
 from pipelines.engine.manifest import finite
 from pipelines.engine.plan import Plan, PlanEntry
 from pipelines.engine.retry import REASONS, FailureClass, RetryPolicy, decide
-from pipelines.engine.run_step import Order, Outcome, disk_full
+from pipelines.engine.run_step import Order, Outcome
 from pipelines.engine.step import Artifact
 from pipelines.engine.stopping import signals_set, stop_files
 from pipelines.engine.store import Store

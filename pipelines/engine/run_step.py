@@ -7,7 +7,6 @@ nobody waits for it: a busy key is an outcome too, and the driver asks again wit
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 import traceback
@@ -19,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from components.channel import Channel
 from components.context import Context, Json, LocalContext
-from components.errors import HeadwaterError, MachineError, Preempted, StepError
+from components.errors import HeadwaterError, MachineError, Preempted, StepError, disk_full
 from components.launching import RankLost
 from pipelines.engine import events
 from pipelines.engine.events import Failure
@@ -199,18 +198,6 @@ def explain(error: BaseException, order: Order) -> HeadwaterError:
     text = str(error).strip().splitlines()
     what = f"Step {name} failed with {type(error).__name__}{': ' + text[0] if text else ''}"
     return StepError(what if what.endswith(".") else f"{what}.", log, f"headwater logs {name} shows the traceback")
-
-
-def disk_full(error: BaseException | None) -> MachineError | None:
-    """The sentence for a full disk if that lies anywhere behind an error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = str(error.filename or "the store's disk")
-            return MachineError(
-                "The disk is full.", where, "free some space or set store to another disk, and run again"
-            )
-        error = error.__cause__ or error.__context__
-    return None
 
 
 @contextmanager
