@@ -9,8 +9,6 @@ import pytest
 
 from components.tokenizer.special import SPECIAL_TOKENS
 
-BYTE_VOCABULARY = len(SPECIAL_TOKENS) + 256
-
 
 @pytest.fixture(scope="session")
 def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -27,3 +25,18 @@ def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|bos|>", "eos_token": "<|eos|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Path) -> Path:
+    """An artifact whose `model` folder holds an untrained two-layer model over bytes, 96 tokens long."""
+    import torch
+
+    from components.model.config import ModelConfig
+    from components.model.huggingface import save_model
+    from components.model.transformer import Transformer
+
+    config = ModelConfig(vocab_size=263, dim=32, num_layers=2, num_heads=4, num_kv_heads=2, ffn_dim=64, max_length=96)
+    artifact = tmp_path_factory.mktemp("tiny-base")
+    save_model(Transformer(config, torch.Generator().manual_seed(1)), artifact / "model", byte_tokenizer)
+    return artifact

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.model.attention import KVCache
 from components.model.config import ModelConfig, SamplingConfig
 from components.model.generate import choose, generate, stream, truncated
 from components.model.huggingface import hugging_face_config, to_hugging_face
@@ -159,3 +160,16 @@ def test_a_drawn_token_always_has_probability(logits, uniform, top_k, top_p):
     tokens, log_probs = choose(row, torch.tensor([uniform]), sampling)
     assert truncated(row, sampling)[0, tokens[0]].isfinite()
     assert log_probs.isfinite().all()
+
+
+def test_the_largest_uniform_number_draws_the_last_token_that_has_probability():
+    logits = torch.tensor([[0.3, 1.0, -torch.inf, -torch.inf]])
+    tokens, _ = choose(logits, torch.tensor([1 - 2**-24]), SamplingConfig())
+    assert tokens.tolist() == [1]
+
+
+def test_a_cache_knows_each_rows_own_positions():
+    cache = KVCache(CONFIG, torch.tensor([2, 0]), 8, torch.float32)
+    assert cache.positions(4).tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
+    cache.advance(4)
+    assert cache.positions(1).tolist() == [[2], [4]]

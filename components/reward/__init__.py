@@ -1,0 +1,1 @@
+"""The reward model: learns from pairs which of two replies people prefer."""

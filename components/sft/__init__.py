@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: a base model learns to answer."""
