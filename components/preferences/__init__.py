@@ -1,0 +1,1 @@
+"""Preferences: pairs of replies of which people prefer one, and the prompts that PPO answers."""
