@@ -22,7 +22,7 @@ from pipelines.engine.store import Found
 from pipelines.report.blocks import Block, Code, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from pipelines.report.curves import Series, line_chart
 from pipelines.report.diagram import mermaid, svg
-from pipelines.report.scores import score_table
+from pipelines.report.scores import STAGES, score_table
 from pipelines.tracking.convert import masked
 from pipelines.tracking.journal import read_curves
 from pipelines.tracking.records import RunRecord, artifact_of, read_run
@@ -208,7 +208,7 @@ def _samples(facts: Facts) -> Iterator[Block]:
     samples = facts.read("evaluate", "samples.json")
     if not samples:
         return
-    stages = list(samples[0]["replies"])
+    stages = sorted(samples[0]["replies"], key=lambda stage: (STAGES.index(stage) if stage in STAGES else 99, stage))
     rows = [
         [f"{sample['prompt']}", *(f"{sample['replies'][stage]}\n({_score(sample, stage)})" for stage in stages)]
         for sample in samples[:MAX_SAMPLES]

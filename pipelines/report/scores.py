@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 HEADER = ["stage", "val bpb", "reply loss", "reward (held-out)", "win rate", "KL", "distinct-2"]
+STAGES = ("base", "sft", "ppo")
 MISSING = "-"
 
 Scores = Mapping[str, Mapping[str, Any]]
@@ -21,7 +22,7 @@ def score_table(scores: Scores) -> list[list[str]]:
         The header and one row a stage; a value that was not measured is "-".
     """
     rows = [HEADER]
-    rows += [_stage_row(stage, scores[stage]) for stage in ("base", "sft", "ppo") if stage in scores]
+    rows += [_stage_row(stage, scores[stage]) for stage in STAGES if stage in scores]
     if "reward" in scores:
         reward = scores["reward"]
         text = f"accuracy {with_error(reward.get('accuracy'), reward.get('error'))} on {reward.get('pairs', 0)} pairs"
