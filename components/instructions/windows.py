@@ -15,7 +15,7 @@ from components.sample.texts import Conversation
 
 _LINK = re.compile(r"https?:|www\.|\w\.(?:com|org|net|be)\b", re.IGNORECASE)
 _LAUGH = re.compile(r"\b(?:a*(?:ha)+h?|(?:he){2,}|lo+l|lmf?ao|rofl|x+d+)\b|[:;]-?[)(dp]+", re.IGNORECASE)
-_REPEATED = re.compile(r"(.)\1{4,}|(\S{1,3})\2{4,}")
+_REPEATED = re.compile(r"(.)\1{4,}|(\S{1,4}\s?)\2{4,}")
 _SHOUT_LETTERS = 6
 
 
@@ -45,11 +45,11 @@ def windows(conversation: Conversation, max_turns: int, max_chars: int, count: i
 
 def good_turn(text: str, max_chars: int) -> bool:
     """Whether a turn may stand in an example: not empty, not long, no link, no shouting, no key held down."""
+    if not 2 <= len(text) <= max_chars or _LINK.search(text) or _REPEATED.search(text):
+        return False
     letters = [letter for letter in text if letter.isalpha()]
     shouted = len(letters) >= _SHOUT_LETTERS and sum(map(str.isupper, letters)) > 0.7 * len(letters)
-    return (
-        bool(letters) and 2 <= len(text) <= max_chars and not (shouted or _LINK.search(text) or _REPEATED.search(text))
-    )
+    return bool(letters) and not shouted
 
 
 def good_reply(text: str, max_chars: int, min_words: int) -> bool:
