@@ -181,10 +181,10 @@ class Frontier:
         )
         self._count()
 
-    def waiting_hosts(self, max_depth: int) -> dict[str, float]:
-        """Hosts with pending URLs, and the earliest time one of them is due (seconds since 1970)."""
-        query = "SELECT host, min(due) FROM urls WHERE state = 'pending' AND depth <= ? GROUP BY host"
-        return dict(self._database.execute(query, (max_depth,)))
+    def waiting_hosts(self, max_depth: int) -> list[str]:
+        """Hosts with pending URLs."""
+        query = "SELECT DISTINCT host FROM urls WHERE state = 'pending' AND depth <= ? ORDER BY host"
+        return [host for (host,) in self._database.execute(query, (max_depth,))]
 
     def next_due(self, host: str, max_depth: int) -> float | None:
         """Earliest time a pending URL of a host is due (seconds since 1970); None if the host has none."""

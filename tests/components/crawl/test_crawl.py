@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -147,6 +148,31 @@ def test_a_stopped_crawl_says_so_and_goes_on(small_site: Path, tmp_path: Path):
         crawl(context, config, site=small_site)
     (tmp_path / "stop").unlink()
     assert crawl(context, config, site=small_site)["fetched"] > 40
+
+
+def test_a_crawl_stopped_on_its_way_asks_for_nothing_twice(small_site: Path, tmp_path: Path):
+    log: list[Hit] = []
+    context = local_context("crawl", tmp_path)
+
+    def stop_soon() -> None:
+        while len(log) < 8:
+            time.sleep(0.001)
+        (tmp_path / "stop").touch()
+
+    with serve(small_site, log) as port:
+        config = _loopback(port, delay_s=0.02)
+        stopper = threading.Thread(target=stop_soon, daemon=True)
+        stopper.start()
+        with pytest.raises(Preempted):
+            crawl(context, config)
+        stopper.join()
+        (tmp_path / "stop").unlink()
+        before = len(log)
+        crawl(context, config)
+    assert before >= 8
+    asked = [hit.path for hit in log if hit.path not in ("/robots.txt", "/odd/error.html", "/odd/busy.html")]
+    assert len(asked) - len(set(asked)) <= 1  # One was on its way.
+    assert len(set(asked)) > 40
 
 
 def test_a_finished_crawl_whose_output_was_lost_asks_nobody_again(make_site, tmp_path: Path):
