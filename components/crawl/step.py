@@ -46,7 +46,7 @@ def crawl(ctx: Context, config: CrawlConfig, site: Path | None = None) -> Metric
         Preempted: If the run was asked to stop; the next one goes on.
         MachineError: If the disk is full.
     """
-    with _served(site) as mapped, _disk_guard(ctx.scratch):
+    with _served(site) as mapped, full_database(ctx.scratch):
         frontier = Frontier(ctx.scratch / "crawl" / "frontier.sqlite")
         with closing(frontier):
             return _crawl(ctx, config, frontier, mapped)
@@ -129,13 +129,12 @@ def _served(site: Path | None) -> Iterator[Mapping[str, int]]:
 
 
 @contextmanager
-def _disk_guard(folder: Path) -> Iterator[None]:
-    """Turns a full disk into a sentence."""
+def full_database(folder: Path) -> Iterator[None]:
+    """Turns SQLite's own word for a full disk into ours (an `OSError` that says so is understood everywhere)."""
     try:
         yield
-    except (OSError, sqlite3.OperationalError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error)
-        if not full:
+    except sqlite3.OperationalError as error:
+        if "disk is full" not in str(error):
             raise
         raise MachineError(
             "The disk is full.", where=str(folder), fix="free some space and run again: the crawl goes on"

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from components.crawl.frontier import PAGE, SITEMAP, End, Found, Frontier, Position
+from components.crawl.step import full_database
+from components.errors import MachineError
 
 HOST = "e.com"
 
@@ -104,3 +106,9 @@ def test_pages_whose_records_were_lost_are_fetched_again(frontier: Frontier):
     frontier.forget_records("p-1.warc.gz", 15)
     assert frontier.recorded() == {"p-1.warc.gz": 10}
     assert [entry.url for entry in frontier.take(HOST, 5, 9, 0.0)] == _urls("b")
+
+
+def test_a_full_disk_is_told_in_a_sentence(frontier: Frontier, tmp_path: Path):
+    frontier._database.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(MachineError, match="disk is full"), full_database(tmp_path):
+        _add(frontier, *(f"{number:0>1000}" for number in range(1000)))
