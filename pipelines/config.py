@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,6 @@ from components.errors import ConfigError
 from components.evaluate.config import EvaluateConfig
 from components.extract.config import ExtractConfig
 from components.instructions.config import InstructionsConfig
-from components.model.config import ModelConfig
 from components.ppo.config import PpoConfig
 from components.preferences.config import PreferencesConfig
 from components.pretrain.config import PretrainConfig
@@ -79,7 +79,6 @@ class Settings:
     seed: int = 17
     store: str = runtime(".headwater")
     source: SourceConfig = dataclasses.field(default_factory=SourceConfig)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     site: SampleConfig = dataclasses.field(default_factory=SampleConfig)
     crawl: CrawlConfig = dataclasses.field(default_factory=CrawlConfig)
     extract: ExtractConfig = dataclasses.field(default_factory=ExtractConfig)
@@ -183,7 +182,19 @@ def build(kind: type, values: dict[str, object], prefix: str) -> typing.Any:  # 
         elif isinstance(value, list):
             value = tuple(value)
         arguments[name] = value
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except ConfigError as error:
+        raise _with_full_keys(error, prefix) from error
+
+
+def _with_full_keys(error: ConfigError, prefix: str) -> ConfigError:
+    """A nested config knows its keys as `training.steps`; the user types `pretrain.training.steps`."""
+    parent, _, name = prefix.rstrip(".").rpartition(".")
+    if not parent:
+        return error
+    parts = [re.sub(rf"(?<![\w.]){name}\.", prefix, part) for part in (error.what, error.where, error.fix)]
+    return ConfigError(*parts)
 
 
 def _keys(kind: type, prefix: str) -> Iterator[str]:
@@ -208,17 +219,15 @@ def _suggest(key: str, override: str) -> str:
 
 
 def _refusal(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    chain: BaseException = error
-    while chain.__cause__ is not None:
-        chain = chain.__cause__
-    lines = [line.strip() for line in str(chain).splitlines() if line.strip()]
-    details = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-    key = details.get("full_key", "")
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    lines = [line.strip() for link in chain for line in str(link).splitlines() if line.strip()]
+    key = next((line.partition(": ")[2] for line in lines if line.startswith("full_key: ")), "")
     typed = next((override for override in overrides if override.partition("=")[0] == key), "")
     where = f"{typed} (command line)" if typed else key or "conf/"
-    return ConfigError(
-        f"the configuration is refused: {lines[0].rstrip('.')}.", where=where, fix="headwater config show"
-    )
+    reason = str(chain[-1]).splitlines()[0].rstrip(".")
+    return ConfigError(f"the configuration is refused: {reason}.", where=where, fix="headwater config show")
 
 
 def _writable_twin(kind: type, defaults: object | None = None) -> type:

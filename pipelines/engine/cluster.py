@@ -34,6 +34,7 @@ class ClusterConfig:
         python: Interpreter on the cluster's machines, for `headwater submit`.
         num_cpus: Cores to offer to steps under "local"; 0 takes all that this process may use.
         num_gpus: GPUs to offer under "local"; -1 takes all.
+        rank_gpus: GPUs of each training rank; 0 trains on CPUs.
         object_store_mib: Shared memory of Ray's object store under "local". Steps pass files, so little is enough.
         grace_s: Seconds that running steps get to save their work when the run is asked to stop.
         max_retries: Attempts after the first for each class of failure that is worth one.
@@ -45,6 +46,7 @@ class ClusterConfig:
     python: str = "python"
     num_cpus: int = 0
     num_gpus: int = -1
+    rank_gpus: float = 0.0
     object_store_mib: int = 256
     grace_s: float = 60.0
     max_retries: int = 2

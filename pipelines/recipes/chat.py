@@ -1,6 +1,6 @@
 """From web pages to an aligned model that answers: the main recipe.
 
-Two branches run beside the crawl: the dialogues for SFT and the preference pairs for the reward model are prepared while
+Two branches run beside the crawl: the dialogues for SFT and the preference pairs of the reward model are prepared while
 pages are fetched. CPUs are what a step itself computes with; a step that launches ranks holds none, its ranks do.
 """
 
@@ -33,8 +33,10 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         pairs = run.step(preferences, settings.preferences)
     else:
         pages = run.step(crawl, settings.crawl)
-        dialogues = run.step(instructions, settings.instructions, file=run.file(source.instructions, "instructions"))
-        pairs = run.step(preferences, settings.preferences, file=run.file(source.preferences, "preferences"))
+        dialogues_file = run.file(source.instructions or "", "instructions")
+        pairs_file = run.file(source.preferences or "", "preferences")
+        dialogues = run.step(instructions, settings.instructions, file=dialogues_file)
+        pairs = run.step(preferences, settings.preferences, file=pairs_file)
 
     text = run.step(extract, settings.extract, pages=pages)
     kept = run.step(clean, settings.clean, documents=text)
@@ -42,22 +44,43 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
     vocabulary = run.step(tokenizer, settings.tokenizer, documents=unique)
     rows = run.step(tokens, settings.tokens, documents=unique, tokenizer=vocabulary)
 
+    gpus = settings.cluster.rank_gpus
     base = run.step(
         pretrain,
         settings.pretrain,
         code="warn",
         ranks=settings.pretrain.training.ranks,
+        gpus=gpus,
         tokens=rows,
         tokenizer=vocabulary,
     )
     tuned = run.step(
-        sft, settings.sft, code="warn", ranks=settings.sft.training.ranks, base=base, instructions=dialogues
+        sft,
+        settings.sft,
+        code="warn",
+        ranks=settings.sft.training.ranks,
+        gpus=gpus,
+        base=base,
+        instructions=dialogues,
     )
     judge = run.step(
-        reward, settings.reward, code="warn", ranks=settings.reward.training.ranks, base=tuned, preferences=pairs
+        reward,
+        settings.reward,
+        code="warn",
+        ranks=settings.reward.training.ranks,
+        gpus=gpus,
+        base=tuned,
+        preferences=pairs,
     )
     policy = run.step(
-        ppo, settings.ppo, code="warn", ranks=settings.ppo.training.ranks, policy=tuned, reward=judge, preferences=pairs
+        ppo,
+        settings.ppo,
+        code="warn",
+        ranks=settings.ppo.training.ranks,
+        gpus=gpus,
+        policy=tuned,
+        reward=judge,
+        preferences=pairs,
     )
     return run.step(
         evaluate,

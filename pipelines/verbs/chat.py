@@ -21,7 +21,8 @@ def chat(overrides: Sequence[str], options: argparse.Namespace) -> int:
     from components.model.config import SamplingConfig
     from components.serve.chat import Chat
 
-    talk = Chat(folder, SamplingConfig(temperature=options.temperature, max_new_tokens=64), options.seed)
+    sampling = SamplingConfig(temperature=options.temperature, top_p=0.95, max_new_tokens=96)
+    talk = Chat(folder, sampling, options.seed, style="text" if options.stage == "pretrain" else "chat")
     if options.message is not None:
         reply = "".join(talk.reply(options.message))
         record = {"message": options.message, "reply": reply, "model": str(folder)}

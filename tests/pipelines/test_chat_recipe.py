@@ -1,7 +1,7 @@
 """The whole recipe, for real, in the micro preset: on local Ray, again from the cache, and on a cluster by `submit`.
 
-Two runs of a minute or two serve all tests of this file. The second one is killed in pretraining (SIGKILL of the driver)
-and continued by a job on a real Ray cluster with token authentication.
+Two runs of a minute or two serve all tests of this file. The second one is killed in pretraining (its driver gets
+SIGKILL) and continued by a job on a real Ray cluster with token authentication.
 """
 
 from __future__ import annotations

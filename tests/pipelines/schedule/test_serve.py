@@ -241,7 +241,7 @@ def test_a_schedule_that_cannot_be_read_is_named_once_and_the_others_go_on(tmp_p
     assert len(records(tmp_path)) == 2
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     downs=st.lists(st.tuples(st.integers(1, 240), st.integers(1, 600)), min_size=1, max_size=3),
     cron=st.sampled_from(["*/7 * * * *", "0 * * * *", "5,35 * * * *"]),

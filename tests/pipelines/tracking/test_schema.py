@@ -18,7 +18,9 @@ def create_run(store: Path) -> str:
 
 
 def test_four_processes_that_come_first_at_once_all_get_through(tmp_path: Path) -> None:
-    with get_context("spawn").Pool(4) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store"])  # so that they meet at the database
+    with context.Pool(4) as pool:
         runs = pool.map(create_run, [tmp_path] * 4, chunksize=1)
     client, experiment = connect(TrackingConfig(), tmp_path)
     assert {run.info.run_id for run in client.search_runs([experiment])} == set(runs)
