@@ -102,6 +102,7 @@ def test_each_different_row_of_a_file_is_on_one_side_and_repetitions_are_counted
     assert said["train"] | said["held_out"] == {f"It is {number + 1}." for number in range(40)}
     assert not said["train"] & said["held_out"]
     assert (metrics["train"] + metrics["held_out"], metrics["repeated"]) == (40, 10)
+    assert 2 <= metrics["held_out"] <= 16
     assert metrics["train_mine"] == metrics["train"]
 
 

@@ -19,14 +19,16 @@ turns_strategy = st.lists(
 )
 
 
-def conversation(turns: list[str]) -> Conversation:
-    return Conversation("chitchat-1", "en", "chitchat", "rivers", tuple(turns), 8.0)
+def conversation(turns: list[str], identity: str = "chitchat-1") -> Conversation:
+    return Conversation(identity, "en", "chitchat", "rivers", tuple(turns), 8.0)
 
 
-@given(turns=turns_strategy, max_turns=st.integers(2, 9), count=st.integers(1, 5))
-def test_windows_are_disjoint_runs_of_turns_user_first_assistant_last(turns: list[str], max_turns: int, count: int):
+@given(turns=turns_strategy, max_turns=st.integers(2, 9), count=st.integers(1, 5), identity=st.text(max_size=4))
+def test_windows_are_disjoint_runs_of_turns_user_first_assistant_last(
+    turns: list[str], max_turns: int, count: int, identity: str
+):
     numbered = [f"{text} {place}" if text not in ("", "lol") else text for place, text in enumerate(turns)]
-    found = windows(conversation(numbered), max_turns, 200, count, 3)
+    found = windows(conversation(numbered, identity), max_turns, 200, count, 3)
     assert len(found) <= count
     taken = []
     for window in found:

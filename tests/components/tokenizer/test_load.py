@@ -71,10 +71,25 @@ def test_the_vocabulary_does_not_depend_on_the_order_of_documents():
     assert len(trained) == 1
 
 
-def test_chinese_words_are_the_same_after_punctuation_and_latin_letters(tokenizer: TextTokenizer):
-    word = tokenizer.encode("你好")
-    for before in ("「", "，", "abc", "12", " "):
-        assert tokenizer.encode(before + "你好")[-len(word) :] == word
+@pytest.mark.parametrize("before", ["「", "，", "abc", "12", " ", "\n"])
+def test_a_run_of_chinese_is_a_piece_of_its_own_whatever_is_around_it(before: str):
+    pieces = train_bpe(TEXTS, 300, 2).pre_tokenizer.pre_tokenize_str(f"{before}你好世界{before}")
+    places = [place for _, place in pieces]
+    assert (len(before), len(before) + 4) in places
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("It's 2024, isn't it?", ["It", "'s", " ", "20", "24", ",", " isn", "'t", " it", "?"]),
+        ("a  b\n\n c", ["a", " ", " b", "\n\n", " c"]),
+        ("(foo) <b>", ["(foo", ")", " <", "b", ">"]),
+        ("naïve e\u0301t", ["naïve", " e\u0301t"]),
+    ],
+)
+def test_text_is_cut_into_words_with_their_space_digits_by_two_and_marks(text: str, pieces: list[str]):
+    places = [place for _, place in train_bpe(TEXTS, 300, 2).pre_tokenizer.pre_tokenize_str(text)]
+    assert [text[start:end] for start, end in places] == pieces
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path):
