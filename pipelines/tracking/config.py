@@ -18,7 +18,7 @@ class TrackingConfig:
         enabled: False tracks nothing; the run folder keeps everything and `replay` can send it later.
         uri: MLflow tracking URI; unset means the embedded SQLite database inside the store.
         experiment: Name of the MLflow experiment; one per project.
-        flush_s: Seconds that the end of a run waits for the last upload; what is left goes on in the background.
+        flush_s: Longest wait for the last upload at the end of a run, in seconds; the rest goes on in the background.
         linger_s: Seconds for which the uploader keeps trying a server that does not answer after the run has ended.
     """
 

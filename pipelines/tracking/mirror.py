@@ -21,6 +21,7 @@ from components.publish import publish_json, read_json
 from pipelines.engine.events import DRIVER_LOCK, RunStatus, StepStatus, fold_events, read_events, step_folder
 from pipelines.engine.identity import KEY_CHARS
 from pipelines.engine.lease import is_held
+from pipelines.engine.store import Found
 from pipelines.tracking.convert import (
     METRICS_PER_BATCH,
     PARAMS_PER_BATCH,
@@ -31,7 +32,7 @@ from pipelines.tracking.convert import (
 )
 from pipelines.tracking.files import note_of, write_final, write_first
 from pipelines.tracking.journal import read_chunk, read_curves
-from pipelines.tracking.models import ModelLog
+from pipelines.tracking.models import ModelLog, holds_model
 from pipelines.tracking.records import PlannedStep, RunRecord, artifact_of, read_run
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Mirror:
     models: ModelLog = field(init=False)
     offsets: dict[str, int] = field(init=False, default_factory=dict)
     runs: dict[str, Child] = field(init=False, default_factory=dict)
+    producers: dict[str, dict[str, str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.record = read_run(self.folder)
@@ -227,30 +229,40 @@ class Mirror:
         return read_curves(step_folder(self.folder, step) / "journal.jsonl")
 
     def _producer_tags(self, step: StepStatus, planned: PlannedStep) -> dict[str, object]:
-        query = f"tags.`headwater.key` = '{planned.key}' AND tags.`headwater.cached` = 'false'"
-        made = self.client.search_runs([self.experiment_id], query, max_results=1)
+        """What a cached child says of the run that made its artifact, with a link where MLflow has that run."""
         tags: dict[str, object] = {"headwater.producer_run": step.producer_run}
-        if made:
-            producer = made[0].info.run_id
+        producer = self._made_by(step.producer_run).get(planned.key)
+        if producer is not None:
             link = f"#/experiments/{self.experiment_id}/runs/{producer}"
             tags["headwater.producer_run_id"] = producer
             tags["mlflow.note.content"] = f"Cached: made by step {step.name} of [{step.producer_run}]({link})."
         return tags
 
+    def _made_by(self, run_id: str) -> dict[str, str]:
+        """MLflow ids of the children of a pipeline run that made something, by recipe key; asked for once."""
+        if run_id not in self.producers:
+            query = f"tags.`headwater.run` = '{run_id}' AND tags.`headwater.cached` = 'false'"
+            found = self.client.search_runs([self.experiment_id], query, max_results=1000)
+            self.producers[run_id] = {run.data.tags["headwater.key"]: run.info.run_id for run in found}
+        return self.producers[run_id]
+
     def _log_inputs(self, child: Child, planned: PlannedStep) -> None:
         if not planned.inputs:
             return
-        datasets = [self._dataset(name, key) for name, key in planned.inputs.items()]
-        keys = [key for key in planned.inputs.values() if self.record.maker_of(key)]
-        self.client.log_inputs(child.run_id, datasets, self.models.inputs(keys))
+        found = {key: self._input(key) for key in planned.inputs.values()}
+        datasets = [self._dataset(name, key, found[key]) for name, key in planned.inputs.items()]
+        models = [key for key, artifact in found.items() if artifact.path is not None and holds_model(artifact.path)]
+        self.client.log_inputs(child.run_id, datasets, self.models.inputs(models))
 
-    def _dataset(self, name: str, key: str) -> DatasetInput:
+    def _input(self, key: str) -> Found:
+        maker = self.record.maker_of(key)
+        return artifact_of(self.store, self.record.steps[maker]) if maker else Found()
+
+    def _dataset(self, name: str, key: str, found: Found) -> DatasetInput:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        maker = self.record.maker_of(key)
-        found = artifact_of(self.store, self.record.steps[maker]) if maker else None
-        manifest = found.manifest if found else None
-        source = {"uri": str(found.path) if found and found.path else "", "recipe_key": key}
+        maker, manifest = self.record.maker_of(key), found.manifest
+        source = {"uri": str(found.path or ""), "recipe_key": key}
         profile = {"bytes": manifest.num_bytes, **manifest.metrics} if manifest else {}
         digest = (manifest.content if manifest else key)[:KEY_CHARS]
         dataset = Dataset(maker or name, digest, "local", json.dumps(source), None, json.dumps(profile))

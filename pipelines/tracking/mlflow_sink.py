@@ -35,6 +35,7 @@ from pipelines.tracking.mirror import PROGRESS_FILE, Mirror
 LOCK = "tracking.lock"
 LOG = "tracking.log"
 POLL_S = 1.0
+SHORTEST_FLUSH_S = 1.0
 LONGEST_PAUSE_S = 30.0
 NICENESS = 5
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,8 @@ PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 def tracked(run_folder: Path, config: TrackingConfig, store: Path) -> Iterator[None]:
     """Tracks a run while the block drives it.
 
-    At the end it waits `flush_s` for the last upload; what takes longer goes on in the background.
+    At the end it waits for the last upload, at most `flush_s` and at most as long as the block itself took (a run that
+    found everything cached is over at once); what takes longer goes on in the background.
 
     Args:
         run_folder: Folder of the run, with its records written.
@@ -61,11 +63,12 @@ def tracked(run_folder: Path, config: TrackingConfig, store: Path) -> Iterator[N
         print(f"headwater: this run is not tracked: {error}. `headwater status` sends it later", file=sys.stderr)
         yield
         return
+    began = time.monotonic()
     try:
         yield
     finally:
         release(uploader)
-        _wait(uploader, config.flush_s, run_folder / LOG)
+        _wait(uploader, config.flush_s, time.monotonic() - began, run_folder / LOG)
 
 
 def start_uploader(run_folder: Path, config: TrackingConfig, store: Path) -> subprocess.Popen[bytes]:
@@ -95,11 +98,12 @@ def release(uploader: subprocess.Popen[bytes]) -> None:
     uploader.stdin.close()
 
 
-def _wait(uploader: subprocess.Popen[bytes], seconds: float, log: Path) -> None:
+def _wait(uploader: subprocess.Popen[bytes], flush_s: float, run_s: float, log: Path) -> None:
     try:
-        code = uploader.wait(seconds)
+        code = uploader.wait(min(flush_s, max(run_s, SHORTEST_FLUSH_S)))
     except subprocess.TimeoutExpired:
-        print(f"headwater: tracking goes on in the background, see {log}", file=sys.stderr)
+        if run_s >= flush_s:
+            print(f"headwater: tracking goes on in the background, see {log}", file=sys.stderr)
         return
     if code != 0:
         print(f"headwater: tracking is not complete, see {log}; `headwater status` tries again", file=sys.stderr)

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModelInput
 
 
+def holds_model(artifact: Path) -> bool:
+    """Tells whether an artifact is a trained model: a Hugging Face folder named `model`."""
+    return (artifact / "model" / "config.json").is_file()
+
+
 @dataclass
 class ModelLog:
     """The logged models of an experiment.
@@ -46,10 +51,9 @@ class ModelLog:
         """
         from mlflow.entities import LoggedModelOutput
 
-        folder = artifact / "model"
-        if not (folder / "config.json").is_file():
+        if not holds_model(artifact):
             return None
-        model_id = self._find(step.key) or self._create(run_id, step, folder, run_name)
+        model_id = self._find(step.key) or self._create(run_id, step, artifact / "model", run_name)
         outputs = self.client.get_run(run_id).outputs
         linked = [output.model_id for output in outputs.model_outputs] if outputs else []
         if model_id not in linked:
