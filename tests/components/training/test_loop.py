@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from components.errors import Preempted, StepError
-from tests.components.training.toy import LENGTH, ToyTask, journal, run
+from tests.components.training.toy import LENGTH, Toy, ToyTask, journal, run
 
 STEP_AFTER_KILL = """
 import os, signal, sys
@@ -69,6 +69,18 @@ def test_the_logged_loss_is_the_mean_since_the_line_before(vary, rank, tmp_path)
     assert losses[7] == pytest.approx(sum(losses[3:6]) / 3)
 
 
+def test_the_gradient_is_that_of_the_mean_loss_of_the_whole_step(vary, rank, tmp_path):
+    one = vary(steps=1, warmup_steps=0, log_every=1, micro_batch=4)
+    run(one, rank, tmp_path)
+    [line] = [line for line in journal(tmp_path, "metrics") if "grad_norm" in line["values"]]
+    torch.manual_seed(3)
+    model, task = Toy(), ToyTask(vary(micro_batch=16))
+    [batch] = task.micro_batches(0, 0, 1)
+    (task.loss(model, batch) / task.units(0)).backward()
+    gradients = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
+    assert line["values"]["grad_norm"] == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-5)
+
+
 def test_progress_ends_with_the_last_step_and_says_how_it_stands(config, rank, tmp_path):
     run(config, rank, tmp_path)
     last = journal(tmp_path, "progress")[-1]
@@ -79,7 +91,6 @@ def test_progress_ends_with_the_last_step_and_says_how_it_stands(config, rank, t
 def test_progress_is_written_once_a_second_at_most(vary, rank, tmp_path):
     from components.training.engine import make_engine
     from components.training.loop import train
-    from tests.components.training.toy import Toy
 
     ticks = itertools.count()
     one = vary(steps=40, eval_every=0)
