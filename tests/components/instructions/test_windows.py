@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components.instructions.windows import good_reply, good_turn, num_words, windows
@@ -23,6 +23,7 @@ def conversation(turns: list[str], identity: str = "chitchat-1") -> Conversation
     return Conversation(identity, "en", "chitchat", "rivers", tuple(turns), 8.0)
 
 
+@example(turns=["This is a good sentence"] * 12, max_turns=6, count=5, identity="x")
 @given(turns=turns_strategy, max_turns=st.integers(2, 9), count=st.integers(1, 5), identity=st.text(max_size=4))
 def test_windows_are_disjoint_runs_of_turns_user_first_assistant_last(
     turns: list[str], max_turns: int, count: int, identity: str
