@@ -136,6 +136,21 @@ def test_a_half_precision_loss_is_added_up_in_fp32():
     torch.testing.assert_close(cross_entropy(hidden, weight, targets), expected, rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_half_precision_comes_close_by_autocast_and_by_bf16_weights(packed):
+    model, tokens = make(), draw(2, 24)
+    segments = torch.tensor([[0] * 9 + [1] * 15] * 2) if packed else None
+    expected = model(tokens, tokens.roll(1, 1), segments_BT=segments).item()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(tokens, tokens.roll(1, 1), segments_BT=segments)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected, rel=1e-2)
+    assert model.backbone.embed.weight.grad.isfinite().all()
+    loss = model.bfloat16()(tokens, tokens.roll(1, 1), segments_BT=segments)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected, rel=1e-2)
+
+
 def test_the_norm_and_its_gradient_are_those_of_the_formula():
     x, weight, upstream = random(3, 5, 24, seed=1), random(24, seed=2), random(3, 5, 24, seed=3)
 
