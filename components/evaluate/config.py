@@ -28,7 +28,7 @@ class EvaluateConfig:
     """
 
     length: int = 256
-    val_documents: int | None = None
+    val_documents: int | None = 64
     byte_order: int = 3
     dialogues: int = 400
     pairs: int = 800
@@ -37,7 +37,7 @@ class EvaluateConfig:
     max_new_tokens: int = 40
     temperature: float = 1.0
     samples_per_language: int = 4
-    micro_batch: int = runtime(32)
+    micro_batch: int = runtime(16)
     seed: int = 17
 
     def __post_init__(self) -> None:

@@ -41,6 +41,8 @@ def ppo(ctx: Context, config: PpoConfig, policy: Path, reward: Path, preferences
     """
     from components.ppo.worker import Inputs, train_rank
 
+    ranks = config.training.ranks
+    ctx.progress(0, config.training.steps, "updates", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
     inputs = Inputs(policy, reward, preferences, ctx.output, ctx.scratch)
     run = partial(train_rank, config=config, inputs=inputs, seed=ctx.seed("ppo"))
-    return cast(Metrics, ctx.launch(run, config.training.ranks))
+    return cast(Metrics, ctx.launch(run, ranks))
