@@ -68,7 +68,7 @@ class TokenRows:
             raise StepError(
                 f"{rows.num_documents} documents of {rows.num_tokens} tokens do not fill one row of {length + 1}.",
                 where=str(folder),
-                fix="crawl more pages, set a smaller pretrain.length, or for validation a larger tokens.min_val_documents",
+                fix="crawl more pages, lower pretrain.length, or (for validation) raise tokens.min_val_documents",
             )
         return rows
 
