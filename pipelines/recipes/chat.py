@@ -6,6 +6,8 @@ pages are fetched. CPUs are what a step itself computes with; a step that launch
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from components.clean.step import clean
 from components.crawl.step import crawl
 from components.dedup.step import dedup
@@ -41,7 +43,11 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
     text = run.step(extract, settings.extract, pages=pages)
     kept = run.step(clean, settings.clean, documents=text)
     unique = run.step(dedup, settings.dedup, documents=kept)
-    vocabulary = run.step(tokenizer, settings.tokenizer, documents=unique)
+    if settings.tokenizer.path is None:
+        vocabulary = run.step(tokenizer, settings.tokenizer, documents=unique)
+    else:  # by content, not by path
+        given = run.file(settings.tokenizer.path, "tokenizer")
+        vocabulary = run.step(tokenizer, replace(settings.tokenizer, path=None), documents=unique, given=given)
     rows = run.step(tokens, settings.tokens, documents=unique, tokenizer=vocabulary)
 
     gpus = settings.cluster.rank_gpus

@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy() -> None:
         ("justaword", "is not an override", "KEY=VALUE"),
         ("pretrain.length=100000", "at most pretrain.model.max_length", "pretrain.length="),
         ("pretrain.training.zero_stage=7", "must be 0, 1, 2 or 3", "zero_stage=1"),
-        ("pretrain.training.engine=plain", "needs training.engine=deepspeed", "training.ranks=1"),
+        ("pretrain.training.engine=plain", "needs pretrain.training.engine=deepspeed", "pretrain.training.ranks=1"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_key_and_the_fix(
