@@ -18,9 +18,7 @@ to one exact version, and the tests train, save and load at every stage.
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
@@ -31,10 +29,10 @@ from torch import Tensor, nn
 
 from components.context import Rank
 from components.training.config import TrainingConfig
+from components.training.deepspeed_start import start_deepspeed
 from components.training.engine import StepReport, named_buffers, use_bf16
 from components.training.optim import make_optimizer, set_lr
 from components.training.plain_engine import MOMENTS, clip_gradients
-from components.training.warm import warm_deepspeed
 
 BUCKET_ELEMENTS = 100_000_000
 
@@ -281,28 +279,13 @@ class DeepSpeedEngine:
 
 def _initialize(model: nn.Module, config: TrainingConfig, wanted: dict[str, Any], device: torch.device) -> Any:  # noqa: ANN401
     """Makes DeepSpeed's engine; what it prints goes to standard error."""
-    if device.type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        warm_deepspeed()
-    import deepspeed
-
-    _forget_old_groups()
-    # DeepSpeed calls these collectives by names that torch has renamed: one warning per call, nothing to act on.
-    warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
+    deepspeed: Any = start_deepspeed(device)
     with redirect_stdout(sys.stderr):
         model.to(device)
         engine, *_ = deepspeed.initialize(
             model=model, optimizer=make_optimizer(model, config), config=wanted, dist_init_required=False
         )
     return engine
-
-
-def _forget_old_groups() -> None:
-    """Makes DeepSpeed drop the process groups it cached in an earlier `launch` of this process, which are gone."""
-    from deepspeed.utils import groups
-
-    if groups._WORLD_GROUP is not None and groups._WORLD_GROUP not in dist.distributed_c10d._world.pg_map:
-        groups._release_process_group_references()
 
 
 def _compare(wanted: Mapping[str, Any], effective: Mapping[str, Any]) -> None:

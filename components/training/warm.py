@@ -1,71 +1,45 @@
-"""Builds DeepSpeed's shared-memory collective once, at set-up: `python -m components.training.warm`.
+"""Starts DeepSpeed once, at set-up: `python -m components.training.warm`.
 
-DeepSpeed compiles this small C++ extension when its first engine on a CPU starts, and loads it from torch's extension
-cache ever after. Left to the ranks, the first run of all would stand still for a minute, and a rank killed while it
-compiles leaves torch's lock file behind, for which every later run waits without end. So it is built here under a lock
-the operating system gives back when its holder dies, and a left-over lock file is removed by whoever holds that lock.
+A machine on which it does not start is told so here and not in the middle of a run; the compiled byte code it leaves
+behind makes every later start quick. Nothing is built: see `deepspeed_start`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from components.errors import MachineError
-
-OPERATION = "deepspeed_shm_comm"
+from components.context import Json, Rank, local_context
+from components.training.config import TrainingConfig
 
 
 def warm_deepspeed() -> float:
-    """Makes sure DeepSpeed's CPU collective is compiled and loaded into this process.
+    """Makes a DeepSpeed engine on one rank and takes one step.
 
     Returns:
-        Seconds it took: under 1 once the cache is warm, 40 to 90 the first time.
+        Seconds it took: 2 to 5.
 
     Raises:
-        MachineError: If it cannot be compiled.
+        MachineError: If DeepSpeed cannot be imported.
     """
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
     start = time.perf_counter()
-    with redirect_stdout(sys.stderr):
-        import deepspeed  # noqa: F401  (sets up what the builder needs)
-        from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
-
-        with _build_lock() as cache:
-            (cache / OPERATION / "lock").unlink(missing_ok=True)
-            try:
-                ShareMemCommBuilder().load(verbose=False)
-            except (RuntimeError, OSError) as error:
-                raise _no_compiler(error) from error
+    with tempfile.TemporaryDirectory() as folder:
+        local_context("warm", Path(folder)).launch(_one_step, 1)
     return time.perf_counter() - start
 
 
-@contextmanager
-def _build_lock() -> Iterator[Path]:
-    """Holds the lock of torch's extension cache, waiting for its holder to finish or die."""
-    from torch.utils.cpp_extension import _get_build_directory
+def _one_step(rank: Rank) -> Json:
+    from torch import nn
 
-    cache = Path(_get_build_directory(OPERATION, verbose=False)).parent
-    with (cache / ".headwater.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield cache
+    from components.training.engine import make_engine
 
-
-def _no_compiler(error: Exception) -> MachineError:
-    missing = [name for name in ("g++", "ninja") if shutil.which(name) is None]
-    reason = f"{' and '.join(missing)} not found on PATH" if missing else str(error).strip().splitlines()[-1]
-    return MachineError(
-        f"DeepSpeed's CPU collective could not be compiled: {reason}.",
-        where="components.training.warm",
-        fix="install a C++ compiler (apt-get install g++) and run make setup, or set training.engine=plain "
-        "training.ranks=1",
-    )
+    engine = make_engine(nn.Linear(4, 4), TrainingConfig(batch_size=1, micro_batch=1, ranks=1), rank)
+    weights = next(iter(engine.full_weights().values()))
+    engine.backward(engine.module(weights.to(engine.device)).sum())
+    engine.step(1e-3)
+    engine.close()
+    return None
 
 
 if __name__ == "__main__":
