@@ -21,7 +21,7 @@ from pathlib import Path
 from components import errors
 from components.channel import Channel
 from components.context import Json, Rank, RankFunction, free_port, read_result, write_result
-from components.errors import HeadwaterError
+from components.errors import HeadwaterError, disk_full
 from components.publish import publish_new
 
 GROUP_TIMEOUT = timedelta(minutes=10)
@@ -33,13 +33,19 @@ class RankLost(RuntimeError):  # noqa: N818  (a state, not a fault)
     """The process of a rank died without a word: killed, or its machine went away. Worth another attempt."""
 
 
+class RankFailed(RuntimeError):  # noqa: N818  (named as its sibling)
+    """A rank raised something that is no error of ours. Its first line says what, the rest is the traceback."""
+
+
 def prepare_process(device: str) -> None:
-    """Settings every rank needs before torch or DeepSpeed: one compute thread, the CPU accelerator."""
+    """Settings every rank needs before it computes: one thread and the CPU accelerator, or its own GPU."""
     import torch
 
     if device == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         torch.set_num_threads(1)
+    else:
+        torch.cuda.set_device(device)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -76,7 +82,7 @@ def launch_local(fn: RankFunction, workers: int, channel: Channel, scratch: Path
     Raises:
         HeadwaterError: The error of the first failing rank, if it was one of ours.
         RankLost: If the process of a rank was killed.
-        RuntimeError: Any other failure of a rank, with that rank's traceback.
+        RankFailed: Any other failure of a rank, with that rank's traceback.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="launch-", dir=scratch))
@@ -135,13 +141,15 @@ def _run_rank(
 
 def record_failure(folder: Path, rank: int, error: BaseException) -> None:
     """Leaves a rank's error where the launcher finds it, the first one winning."""
-    kind = type(error).__name__ if isinstance(error, HeadwaterError) else ""
-    parts = [error.what, error.where, error.fix] if isinstance(error, HeadwaterError) else []
-    text = "".join(traceback.format_exception(error))
-    publish_new(
-        folder / "failure.json",
-        json.dumps({"rank": rank, "kind": kind, "parts": parts, "traceback": text}).encode(),
-    )
+    known = error if isinstance(error, HeadwaterError) else disk_full(error)
+    record = {
+        "rank": rank,
+        "kind": type(known).__name__ if known else "",
+        "parts": [known.what, known.where, known.fix] if known else [],
+        "summary": "".join(traceback.format_exception_only(error)).strip().partition("\n")[0],
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    publish_new(folder / "failure.json", json.dumps(record).encode())
 
 
 def read_failure(folder: Path) -> Exception | None:
@@ -153,4 +161,4 @@ def read_failure(folder: Path) -> Exception | None:
     if record["kind"]:
         kind: type[HeadwaterError] = getattr(errors, record["kind"])
         return kind(*record["parts"])
-    return RuntimeError(f"rank {record['rank']} failed:\n{record['traceback']}")
+    return RankFailed(f"rank {record['rank']} raised {record['summary']}\n{record['traceback']}")

@@ -69,7 +69,7 @@ def module_closure(module: str, root: Path) -> dict[str, Path]:
         module: Dotted name, such as "components.clean.step".
         root: Folder that holds the step's own top-level package.
     """
-    tops = {FIRST_PARTY: Path(components.__path__[0]).parent, module.partition(".")[0]: root}
+    tops = {module.partition(".")[0]: root, FIRST_PARTY: Path(components.__path__[0]).parent}
     found: dict[str, Path] = {}
     waiting = [module]
     while waiting:

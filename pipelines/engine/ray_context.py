@@ -155,41 +155,29 @@ def _wait_for_old_ranks(scratch: Path) -> None:
 
 
 def _run_group(loop: Callable[[], None], workers: int, resources: Resources, folder: Path) -> None:
+    """Runs the group; of several failures raises our own error first, since peers of a rank only lose a connection."""
     from ray.train import TrainingFailedError
 
     from pipelines.engine.worker_group import run_group
 
     try:
         run_group(loop, workers, resources, folder)
-    except TrainingFailedError as error:
-        raise _cause(folder, error) from error
-
-
-def _cause(folder: Path, error: Exception) -> Exception:
-    """What ended a group: our own error, then a lost rank (its peers only lost their connection), then the rest."""
-    failure = read_failure(folder)
-    if isinstance(failure, HeadwaterError):
-        return failure
-    lost = {
-        rank: failed
-        for rank, failed in getattr(error, "worker_failures", {}).items()
-        if isinstance(failed, ray.exceptions.RayError) and not isinstance(failed, RayTaskError)
-    }
-    if lost:
-        rank, failed = min(lost.items())
-        return RankLost(f"rank {rank} is gone: {str(failed).strip().splitlines()[0]}")
-    return failure or error
+    except (RankLost, TrainingFailedError) as error:
+        failure = read_failure(folder)
+        if failure is None or (isinstance(error, RankLost) and not isinstance(failure, HeadwaterError)):
+            raise
+        raise failure from error
 
 
 def _run_rank(fn: RankFunction, folder: Path, context: RayContext) -> None:
     """The body of every rank."""
     import ray.train
+    import torch.distributed as dist
     from ray.train.torch import get_device
 
     place = ray.train.get_context()
-    rank = Rank(
-        place.get_world_rank(), place.get_world_size(), place.get_local_rank(), str(get_device()), context.channel
-    )
+    world, local = place.get_world_size(), place.get_local_rank()
+    rank = Rank(place.get_world_rank(), world, local, str(get_device()), context.channel)
     prepare_process(rank.device)
     with hold_shared(context.scratch / ".ranks.lock"), output_to(context.channel.folder / "log.txt"):
         if rank.rank == 0:
@@ -201,3 +189,4 @@ def _run_rank(fn: RankFunction, folder: Path, context: RayContext) -> None:
             raise
         if rank.rank == 0:
             write_result(folder, result)
+        dist.destroy_process_group()

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 from components.channel import Channel
 from components.context import Context, Json, LocalContext
 from components.errors import HeadwaterError, MachineError, Preempted, StepError, disk_full
-from components.launching import RankLost
+from components.launching import RankFailed, RankLost
 from pipelines.engine import events
 from pipelines.engine.events import Failure
 from pipelines.engine.identity import describe_config, redacted
@@ -196,7 +196,8 @@ def explain(error: BaseException, order: Order) -> HeadwaterError:
             f"Step {name} ran out of memory.", log, f"lower its batch size, or see headwater logs {name}"
         )
     text = str(error).strip().splitlines()
-    what = f"Step {name} failed with {type(error).__name__}{': ' + text[0] if text else ''}"
+    kind = "" if isinstance(error, RankFailed) else f" with {type(error).__name__}"
+    what = f"Step {name} failed{kind}{': ' + text[0] if text else ''}"
     return StepError(what if what.endswith(".") else f"{what}.", log, f"headwater logs {name} shows the traceback")
 
 

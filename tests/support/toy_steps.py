@@ -6,7 +6,7 @@ import functools
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.configuring import runtime
@@ -18,16 +18,20 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Inner:
+    """A nested config."""
+
     depth: int = 2
     workers: int = runtime(1)
 
 
 @dataclass(frozen=True)
 class ToyConfig:
+    """One field of each kind."""
+
     text: str = "a"
     count: int = 3
     ratio: float = 0.5
-    inner: Inner = Inner()
+    inner: Inner = field(default_factory=Inner)
     token: str = ""
     workers: int = runtime(1)
     seed: int = 17
@@ -198,3 +202,45 @@ def launching_killed(ctx: Context, config: ToyConfig) -> Metrics:
     """One of its ranks is killed the first time."""
     value = ctx.launch(functools.partial(rank_killed_once, mark=str(ctx.scratch / "mark")), 2)
     return {"sum": float(str(value))}
+
+
+def untidy(ctx: Context, config: ToyConfig) -> Metrics:
+    """Changes what belongs to its process."""
+    os.environ["LEFT_BEHIND"] = "1"
+    os.environ.pop("PATH", None)
+    os.chdir(ctx.scratch)
+    return {}
+
+
+def mapping_bad(ctx: Context, config: ToyConfig) -> Metrics:
+    """One of its items is refused."""
+    ctx.map(square, [1, 2, -3, 4])
+    return {}
+
+
+def slow_item(number: int) -> int:
+    """The item function of `mapping_slowly`."""
+    time.sleep(0.2)
+    return number
+
+
+def mapping_slowly(ctx: Context, config: ToyConfig) -> Metrics:
+    """Maps for a long time unless it is stopped."""
+    Path(f"{config.text}.begun").touch()
+    ctx.map(slow_item, list(range(10_000)))
+    return {}
+
+
+def killing_item(item: tuple[int, str]) -> int:
+    """Kills its process the first time it sees the number 1."""
+    number, mark = item
+    if number == 1 and not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def mapping_killed(ctx: Context, config: ToyConfig) -> Metrics:
+    """The process of one of its items is killed."""
+    numbers = ctx.map(killing_item, [(number, str(ctx.scratch / "mark")) for number in range(3)])
+    return {"sum": sum(numbers)}
