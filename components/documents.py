@@ -13,6 +13,7 @@ Layout of a documents artifact:
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -113,6 +114,18 @@ def read_dropped(artifact: Path) -> list[Dropped]:
     return rows
 
 
+def read_rows(artifact: Path, index: int, num_shards: int) -> Outcome:
+    """The rows of an artifact, kept and dropped, that belong in shard `index` of `num_shards`, however sharded."""
+    outcome = Outcome()
+    for path in shard_paths(artifact):
+        rows = _rows_of_shard(_read_table(path), index, num_shards)
+        outcome.kept += [Document(*row) for row in zip(*(rows[name] for name in DOCUMENTS.names), strict=True)]
+    for path in sorted((artifact / "dropped").glob("shard-*.arrow")):
+        rows = _rows_of_shard(_read_table(path), index, num_shards)
+        outcome.dropped += [Dropped(*row) for row in zip(*(rows[name] for name in DROPPED.names), strict=True)]
+    return outcome
+
+
 def write_shard(output: Path, index: int, outcome: Outcome) -> dict[str, object]:
     """Writes one shard of documents and its ledger; returns the shard's part of the summary."""
     kept = sorted(outcome.kept, key=lambda document: document.doc_id)
@@ -150,6 +163,14 @@ def _write_table(path: Path, rows: Sequence[Document] | Sequence[Dropped], schem
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema, options=options) as writer:
             writer.write_table(table, max_chunksize=1024)
+
+
+def _rows_of_shard(table: pa.Table, index: int, num_shards: int) -> dict[str, list[object]]:
+    """A shard's rows are neighbours, because rows are sorted by id and a shard is a range of ids."""
+    shards = [shard_of(doc_id, num_shards) for doc_id in table.column("doc_id").to_pylist()]
+    start, end = bisect_left(shards, index), bisect_right(shards, index)
+    columns: dict[str, list[object]] = table.slice(start, end - start).to_pydict()
+    return columns
 
 
 def _read_table(path: Path) -> pa.Table:
