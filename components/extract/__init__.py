@@ -1,0 +1,1 @@
+"""Pages in, documents out: encoding, main text, title and language of crawled HTML."""

@@ -1,0 +1,109 @@
+"""What boilerplate calls itself: element names, roles, class words, and the phrases it opens with.
+
+Data, so that a new kind of boilerplate is one more word here and no new code. Class words match whole words of the
+class and id attributes ("post-share", "shareBar" and "share" are one word "share"; "shareholder" is not). Phrases are
+long enough that nobody opens a turn of a conversation with them: "share this page" is one, "share" or "like" are not,
+and need none, because such single words are links or buttons and go as those.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+# Never text of the page, whatever they hold. Captions are left out because they stand between paragraphs unrelated.
+_INVISIBLE = """
+    script style noscript template iframe frame frameset object embed svg math canvas audio video map button select
+    option input textarea datalist progress meter head link meta title img figcaption
+"""
+INVISIBLE = _INVISIBLE.split()
+# Landmarks that hold what surrounds the text.
+SURROUNDING = ["nav", "footer", "aside", "dialog", "menu"]
+SURROUNDING_ROLES = frozenset(
+    ("navigation", "banner", "contentinfo", "complementary", "search", "dialog", "alertdialog", "menu", "menubar")
+)
+_CLASS_WORDS_TEXT = """
+    nav navbar navi navigation topnav subnav navbox menu submenu breadcrumb breadcrumbs crumb crumbs sidebar aside
+    rail footer foot masthead topbar toolbar share sharing shares sharebar sharedaddy social socials bookmark
+    bookmarks cookie cookies consent gdpr privacy banner advert advertisement advertising ad ads adsense sponsor
+    sponsored promo promotion promos teaser teasers related relatedposts recommend recommended recommendation
+    recommendations readmore morelinks newsletter subscribe subscription signup signin login register popup modal
+    overlay lightbox pagination pager paging pagenav pagenavi prevnext copyright legal disclaimer imprint
+    widgets skip skiplink tags tagcloud categories toc print printfriendly byline authorbox biography postmeta meta
+    metadata metabar dateline respond reply replies comments commentlist disqus rating ratings voting votes feedback
+    survey captcha outbrain taboola trending popular mostread hotnews noprint screenreader infobox
+"""
+_CLASS_WORDS = frozenset(_CLASS_WORDS_TEXT.split())
+_CLASS_NAMES = frozenset(("author-box", "author-bio", "comment-form", "sr-only", "visually-hidden"))
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+
+# How a boilerplate line opens. Matched against lines of at most OPENING_COLUMNS.
+_OPENINGS = re.compile(
+    r"""^\W*(?:
+      (?:share\ (?:this\ (?:page|article|post|story|on|:)|on\b|via\b)|tweet\ this|(?:follow|like|find)\ us\b
+        |sign\ up\ (?:for|to)\ (?:our|the|receive|get)|subscribe\ to\b|subscribe\ (?:now|today)
+        |(?:log|sign)\ ?in\ to\ (?:comment|reply|post|continue|your|read)|read\ (?:more|next|also)\W*$
+        |see\ also\W*$|skip\ to\ (?:main|content|nav)|(?:back|return)\ to\ (?:the\ )?(?:top|home|list|index)
+        |go\ to\ top|leave\ a\ (?:reply|comment)|post\ a\ comment|no\ comments\ yet|loading\W*$
+        |related\ (?:articles?|posts?|stories|links|topics|pages|content|news)\b
+        |you\ (?:may|might)\ also\ (?:like|be\ int)|more\ (?:stories|articles|posts|news)\b
+        |recommended\ for\ you|most\ (?:read|popular|viewed)\W*$
+        |popular\ posts|trending\ (?:now|stories|topics)|advertisement\W*$|sponsored\ (?:by|content|links?)
+        |copyright\W*\d{4}|(?:\(c\)|©)\ *\d{4}|terms\ (?:of|and)\ (?:use|service|conditions)|privacy\ policy
+        |cookie\ (?:policy|settings|preferences|notice)|(?:we|this\ (?:web)?site)\ uses?\ cookies
+        |accept\ (?:all\ )?cookies|by\ continuing\ to\ (?:use|browse)|powered\ by\b
+        |(?:posted|published)\ (?:in|by|on|at)\b|filed\ under
+        |tags?:|categor(?:y|ies):|(?:previous|next)\ (?:post|article|page|story|chapter)\b|(?:older|newer)\ posts)
+      |(?:相关|推荐|延伸|热门|热点|精彩|更多|最新|随机|本周|今日)(?:文章|阅读|推荐|新闻|链接|资讯|专题|搜索|话题|排行|评论|视频|帖子)
+        (?:[:：]|\W*$)
+      |猜你喜欢|相關(?:文章|閱讀|新聞|連結)|推薦(?:閱讀|文章)|延伸閱讀
+      |(?:上|下)一(?:篇|页|頁|章|条|條)(?:[:：]|\W*$)|返回(?:首页|顶部|列表|目录|上页|頂部|首頁)
+      |(?:版权|版權)(?:所有|声明|聲明|归)|转载(?:请|须|需|自)|轉載(?:請|自)|未经.{0,12}(?:授权|许可|允许)
+      |本文(?:来源|转载自|版权)|免(?:责|責)(?:声|聲)明|责任编辑|責任編輯|责编[:：]|来源[:：]|來源[:：]
+      |发布(?:时间|日期)[:：]|(?:浏览|阅读|点击)(?:次数|量|数)?[:：]\s*\d
+      |分享(?:到|至)[:：]?|分享按钮|扫(?:一扫|码|描).{0,4}(?:二维码|关注|下载|分享)|扫描二维码|长按(?:二维码|识别)
+      |微信(?:扫一扫|公众号)[:：]|关注我们|打印(?:本页|此页|本文)|收藏(?:本页|本站|此文)|关闭窗口|加入收藏|设为首页
+      |发表评论\W*$|我要评论|网友评论\W*$|暂无评论|友情链接|(?:联系|关于)我们\W*$|网站地图|隐私政策|用户协议
+      |本(?:网)?站使用.{0,8}cookie|接受.{0,6}cookie
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ANYWHERE = re.compile(
+    r"all rights reserved|版权所有|版權所有|ICP[备備证證]|公网安备|转载请注明|轉載請註明|accept our cookie",
+    re.IGNORECASE,
+)
+OPENING_COLUMNS = 90
+# Headings that open a list of other pages: what follows up to the next heading goes with them.
+_RELATED = re.compile(
+    r"""^\W*(?:related\ |you\ (?:may|might)\ also|more\ (?:stories|articles)|recommended\ (?:for|articles)
+      |popular\ posts|most\ (?:read|popular|viewed)|see\ also\W*$|read\ (?:more|next)\W*$
+      |相关(?:文章|阅读|推荐|新闻|链接)|相關(?:文章|閱讀)|推荐阅读|推薦閱讀|猜你喜欢|热门(?:文章|推荐)|延伸阅读|更多(?:文章|阅读|精彩)
+      |友情链接)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def is_hidden(style: str) -> bool:
+    """Tells whether an inline style hides the element."""
+    return _HIDDEN_STYLE.search(style) is not None
+
+
+@lru_cache(maxsize=65_536)
+def names_boilerplate(class_and_id: str) -> bool:
+    """Tells whether the class and id attributes of an element name it as boilerplate."""
+    if any(word.lower() in _CLASS_WORDS for word in _WORDS.findall(class_and_id)):
+        return True
+    return any(name in _CLASS_NAMES for name in class_and_id.lower().split())
+
+
+def opens_boilerplate(line: str, columns: int) -> bool:
+    """Tells whether a line of the page, `columns` wide (a hanzi takes two), is a phrase that boilerplate opens with."""
+    if columns > 2 * OPENING_COLUMNS:
+        return False
+    return _ANYWHERE.search(line) is not None or (columns <= OPENING_COLUMNS and _OPENINGS.search(line) is not None)
+
+
+def opens_related(heading: str) -> bool:
+    """Tells whether a heading opens a list of other pages."""
+    return _RELATED.search(heading) is not None

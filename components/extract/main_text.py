@@ -1,0 +1,263 @@
+"""The page's own text: which of its blocks a reader came for, as readable lines.
+
+Three questions, each answered from counts over the blocks (no model, no word list but the phrases of `boilerplate`):
+where is the bulk of the prose (the deepest container that still holds most of it), which blocks inside are link
+lists or boilerplate phrases, and is what is left so little that the page must be of another kind; then the test is
+made again more leniently. Short lines are no sign of boilerplate here: a conversation is made of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from selectolax.lexbor import LexborHTMLParser
+
+from components.extract.blocks import HEADINGS, Block, Page, read_blocks
+from components.extract.boilerplate import opens_boilerplate, opens_related
+
+_WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff60]")
+# A container is the main one while a single child of it holds this share of the prose.
+_SHARE_OF_PROSE = 0.8
+# Landmarks are believed if they hold at least this share of the page's prose.
+_SHARE_OF_LANDMARK = 0.3
+# A container named as boilerplate that holds this share of the prose is not boilerplate.
+_SHARE_OF_PARDON = 0.5
+_MAX_LINK_SHARE = 0.5
+# Below this many columns the strict pass is not believed if the lenient one finds several times as much, and at least
+# half of this.
+_LITTLE = 200
+_CELLS = frozenset(("td", "th"))
+
+
+@dataclass(frozen=True)
+class MainText:
+    """What a page says."""
+
+    title: str
+    text: str
+
+
+def extract_main_text(html: str) -> MainText:
+    """Finds title and text of an HTML page; both are empty if it has none.
+
+    Args:
+        html: The decoded page. Nesting must have been checked (`nesting.open_tags`).
+    """
+    tree = LexborHTMLParser(html)
+    titles = _read_titles(tree)
+    page = read_blocks(tree, landmarks=False)
+    columns = [_columns(block.text) for block in page.blocks]
+    kept = _choose(page, columns, _trusted(page, columns))
+    found = sum(columns[i] for i in kept)
+    if found < _LITTLE:
+        whole = read_blocks(LexborHTMLParser(html), landmarks=True)
+        columns = [_columns(block.text) for block in whole.blocks]
+        lenient = _choose(whole, columns, [True] * len(columns))
+        if sum(columns[i] for i in lenient) > max(4 * found, _LITTLE // 2):
+            page, kept = whole, lenient
+    return MainText(_title(titles, page, kept), "\n".join(_lines(page, kept)))
+
+
+def _trusted(page: Page, columns: list[int]) -> list[bool]:
+    """Which blocks stand in no container that names itself boilerplate.
+
+    Names that hold much of the page's prose together are pardoned: pages call their text "reply" or "print" too.
+    """
+    mass = _mass(page, [0 if _is_links(b) else _prose(b, c) for b, c in zip(page.blocks, columns, strict=True)])
+    held: dict[str, int] = {}
+    for container, amount in zip(page.containers, mass, strict=True):
+        held[container.suspect] = held.get(container.suspect, 0) + amount
+    suspect = [False] * len(page.containers)
+    for index, container in enumerate(page.containers):
+        own = bool(container.suspect) and held[container.suspect] < _SHARE_OF_PARDON * mass[0]
+        suspect[index] = own or (container.parent >= 0 and suspect[container.parent])
+    return [not suspect[block.container] for block in page.blocks]
+
+
+def _mass(page: Page, amounts: list[int]) -> list[int]:
+    """Adds up an amount per block to one per container, with all it holds."""
+    mass = [0] * len(page.containers)
+    for block, amount in zip(page.blocks, amounts, strict=True):
+        mass[block.container] += amount
+    for index in range(len(mass) - 1, 0, -1):  # children come after their parents
+        mass[page.containers[index].parent] += mass[index]
+    return mass
+
+
+def _choose(page: Page, columns: list[int], allowed: list[bool]) -> list[int]:
+    """Indices of the blocks that are text of the page."""
+    good = [
+        allowed[i] and not _is_links(block) and not opens_boilerplate(block.text, columns[i])
+        for i, block in enumerate(page.blocks)
+    ]
+    prose = [_prose(block, columns[i]) if good[i] else 0 for i, block in enumerate(page.blocks)]
+    inside = _inside(page, _main_container(page, prose))
+    linked = _link_lists(page)
+    kept = [i for i, b in enumerate(page.blocks) if good[i] and inside[b.container] and b.container not in linked]
+    return _with_headline(page, good, _drop_empty_headings(page, _drop_related(page, kept)))
+
+
+def _with_headline(page: Page, good: list[bool], kept: list[int]) -> list[int]:
+    """Puts the page's only main heading first, where it stands above the container of the text."""
+    heads = [i for i, block in enumerate(page.blocks) if block.tag == "h1" and good[i]]
+    if kept and len(heads) == 1 and heads[0] < kept[0]:
+        return [heads[0], *kept]
+    return kept
+
+
+def _prose(block: Block, columns: int) -> int:
+    """How much a block counts as prose: its columns outside links; headings and tiny crumbs count nothing."""
+    if block.tag in HEADINGS:
+        return 0
+    free = columns * (len(block.text) - block.link_chars) // max(1, len(block.text))
+    return free if free >= 10 else 0
+
+
+def _main_container(page: Page, prose: list[int]) -> int:
+    """The deepest container that holds most of the prose; -1 for the whole page."""
+    mass = _mass(page, prose)
+    if not mass or not mass[0]:
+        return -1
+    best = _landmark(page, mass)
+    for index, container in enumerate(page.containers):
+        if container.parent == best and mass[index] >= _SHARE_OF_PROSE * mass[best] and not _is_line(container.tag):
+            best = index
+    return best
+
+
+def _landmark(page: Page, mass: list[int]) -> int:
+    """The container to start from: a `main`, or the only sizeable `article`, else the outermost."""
+    for tag in ("main", "article"):
+        found = [i for i, c in enumerate(page.containers) if c.tag == tag and mass[i] >= _SHARE_OF_LANDMARK * mass[0]]
+        if len(found) == 1:
+            return found[0]
+    return 0
+
+
+def _is_line(tag: str) -> bool:
+    return (
+        tag in HEADINGS or tag in _CELLS or tag in ("p", "li", "dd", "dt", "pre", "blockquote", "tr", "ul", "ol", "dl")
+    )
+
+
+def _inside(page: Page, main: int) -> list[bool]:
+    inside = [main < 0 or index == main for index in range(len(page.containers))]
+    for index, container in enumerate(page.containers):
+        if container.parent >= 0 and inside[container.parent]:
+            inside[index] = True
+    return inside
+
+
+def _is_links(block: Block) -> bool:
+    return block.link_chars > _MAX_LINK_SHARE * len(block.text)
+
+
+def _link_lists(page: Page) -> set[int]:
+    """Containers of lists and tables that are links as a whole, even if a line of them is not."""
+    chars: dict[int, int] = {}
+    links: dict[int, int] = {}
+    for block in page.blocks:
+        group = _group(page, block.container)
+        if group >= 0:
+            chars[group] = chars.get(group, 0) + len(block.text)
+            links[group] = links.get(group, 0) + block.link_chars
+    bad = {group for group, total in chars.items() if links[group] > _MAX_LINK_SHARE * total}
+    return {index for index in range(len(page.containers)) if _group(page, index) in bad} if bad else set()
+
+
+_LISTS = frozenset(("ul", "ol", "dl", "dir", "menu"))
+_IN_LISTS = frozenset(("li", "dd", "dt", "p", "div", "h2", "h3", "h4", "h5", "h6"))
+
+
+def _group(page: Page, index: int) -> int:
+    """The list that a container is an item of, -1 if of none."""
+    while index >= 0:
+        tag = page.containers[index].tag
+        if tag in _LISTS:
+            return index
+        if tag not in _IN_LISTS:
+            return -1
+        index = page.containers[index].parent
+    return -1
+
+
+def _drop_related(page: Page, kept: list[int]) -> list[int]:
+    """Leaves out what follows a heading such as "Related articles" up to the next heading."""
+    related = [i for i, b in enumerate(page.blocks) if b.tag in HEADINGS and opens_related(b.text)]
+    if not related:
+        return kept
+    headings = [i for i, block in enumerate(page.blocks) if block.tag in HEADINGS]
+    out: set[int] = set()
+    for start in related:
+        out.update(range(start, next((i for i in headings if i > start), len(page.blocks))))
+    return [i for i in kept if i not in out]
+
+
+def _drop_empty_headings(page: Page, kept: list[int]) -> list[int]:
+    """Leaves out headings with nothing under them, which headed something that was left out."""
+    result: list[int] = []
+    pending_level = 0  # lowest level of the content seen after this position; 0 is text
+    has_text = False
+    for i in reversed(kept):
+        tag = page.blocks[i].tag
+        if tag not in HEADINGS:
+            has_text, pending_level = True, 0
+        else:
+            level = int(tag[1])
+            if not has_text or (pending_level and pending_level <= level):
+                continue
+            pending_level = level
+        result.append(i)
+    return result[::-1]
+
+
+def _lines(page: Page, kept: list[int]) -> list[str]:
+    """The kept blocks as lines: cells of a row in one line, a term before its description."""
+    lines: list[str] = []
+    last: tuple[str, int] = ("", -1)
+    for i in kept:
+        block = page.blocks[i]
+        parent = page.containers[block.container].parent
+        if block.tag in _CELLS and last[0] in _CELLS and last[1] == parent:
+            lines[-1] += f" | {block.text}"
+        elif block.tag == "dd" and last == ("dt", parent) and len(lines[-1]) <= 40:
+            lines[-1] += ("" if lines[-1].endswith((":", "\uff1a")) else ":") + f" {block.text}"
+        else:
+            lines.append(block.text)
+        last = (block.tag, parent)
+    return lines
+
+
+def _columns(text: str) -> int:
+    """Width of a text in columns: hanzi, kana and hangul take two."""
+    return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
+
+
+def _read_titles(tree: LexborHTMLParser) -> tuple[str, str]:
+    """The page's `title` element and its Open Graph title, before the walk removes them."""
+    element = tree.css_first("title")
+    graph = tree.css_first('meta[property="og:title"]')
+    own = " ".join((element.text() if element is not None else "").split())
+    shared = " ".join(((graph.attributes.get("content") if graph is not None else "") or "").split())
+    return own, shared
+
+
+_SITE = re.compile(
+    r"\s+[-|\u2013\u2014\u00b7_\u00ab\u00bb]\s+|\s*[|_]\s*|\s*\u2014\u2014\s*|(?<=[\u2e80-\ua4cf])-(?=[\u2e80-\ua4cf])"
+)
+
+
+def _title(titles: tuple[str, str], page: Page, kept: list[int]) -> str:
+    """The main heading if the page's title begins with it, else the shared title, else the title without the site."""
+    own, shared = titles
+    heads = [" ".join(page.blocks[i].text.split()) for i in range(len(page.blocks)) if page.blocks[i].tag == "h1"]
+    for head in heads:
+        if head and own.lower().startswith(head.lower()):
+            return head
+    if shared:
+        return shared
+    if own:
+        parts = _SITE.split(own)
+        return max(parts[:2], key=len) if len(parts) > 1 else own
+    return heads[0] if heads else ""
