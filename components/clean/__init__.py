@@ -1,0 +1,1 @@
+"""Which documents are worth learning from: statistics of a text, and rules over them."""
