@@ -1,0 +1,64 @@
+"""MinHash signatures of one permutation, and the bands that make similar texts meet.
+
+The range of hashes is cut into bands x rows bins; a text's value in a bin is its least hash there (one-permutation
+hashing: Li, Owen and Zhang 2012). A bin left empty borrows from another one, chosen by bin and attempt alone
+(densification: Shrivastava 2017). Two texts of Jaccard similarity s agree in a value with probability s, so in a whole
+band with s^rows, and meet with 1 - (1 - s^rows)^bands: for 50 x 5 that is 0.26 at s = 0.36, 0.8 at 0.5, 0.98 at 0.6.
+
+With sorted shingles a signature is one binary search per bin: 7 microseconds, against 200 for 125 permutations of
+1,800 shingles, and in simulation no less exact from 40 shingles up. Every meeting is verified afterwards, so a
+generous curve costs time, never precision.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.dedup.shingles import Hashes, mix
+
+BandHashes = NDArray[np.uint64]
+
+_ATTEMPTS = 64  # to find a lender; enough from a dozen filled bins up, and beyond it any rule does
+
+
+class MinHasher:
+    """The bins of one dedup run.
+
+    Args:
+        bands: Number of bands.
+        rows: Values in each band.
+    """
+
+    def __init__(self, bands: int, rows: int) -> None:
+        self._shape = (bands, rows)
+        num_bins = bands * rows
+        edges = np.arange(1, num_bins, dtype=np.uint64) * np.uint64(1 << 32) // np.uint64(num_bins)
+        self._edges = edges.astype(np.uint32)
+        numbers = mix(np.arange(1, _ATTEMPTS * num_bins + 1, dtype=np.uint64)) >> np.uint64(32)
+        lenders = numbers * np.uint64(num_bins) >> np.uint64(32)
+        self._lenders = lenders.astype(np.int64).reshape(_ATTEMPTS, num_bins)
+        self._powers = mix(np.arange(1, rows + 1, dtype=np.uint64)) | np.uint64(1)
+
+    def bands_of(self, shingles: Hashes) -> BandHashes:
+        """One 64-bit hash per band of a shingle set (sorted, at least one), shape [bands]."""
+        ends = np.append(np.searchsorted(shingles, self._edges), len(shingles))
+        starts = np.concatenate(([0], ends[:-1]))
+        filled = ends > starts
+        values = shingles[np.minimum(starts, len(shingles) - 1)]
+        if not filled.all():
+            self._borrow(values, filled)
+        rows = values.astype(np.uint64).reshape(self._shape) + np.uint64(1)
+        return mix((rows * self._powers).sum(axis=1, dtype=np.uint64))
+
+    def _borrow(self, values: Hashes, filled: NDArray[np.bool_]) -> None:
+        """Fills each empty bin from the first filled one on its list of lenders, else from the next filled one."""
+        empty = np.flatnonzero(~filled)
+        for lenders in self._lenders:
+            found = filled[lenders[empty]]
+            values[empty[found]] = values[lenders[empty[found]]]
+            empty = empty[~found]
+            if not len(empty):
+                return
+        full = np.flatnonzero(filled)
+        values[empty] = values[full[np.searchsorted(full, empty) % len(full)]]

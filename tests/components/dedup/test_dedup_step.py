@@ -1,0 +1,215 @@
+"""The step `dedup`: recall and precision in both languages, winners, ledger, and order that does not matter."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.context import LocalContext, local_context
+from components.dedup.config import DedupConfig
+from components.dedup.step import dedup
+from components.documents import Document, read_documents, read_dropped
+from components.errors import ConfigError, Preempted, StepError
+
+MakeText = Callable[[str, int, int], str]
+Edit = Callable[[str, float, int], str]
+MakeDocument = Callable[..., Document]
+Write = Callable[..., Path]
+
+SIZES = {"en": (200, 600, 3000), "zh": (80, 300, 1500)}
+
+
+def run(folder: Path, documents: Path, config: DedupConfig | None = None) -> dict[str, float]:
+    return dedup(local_context("dedup", folder), config or DedupConfig(), documents=documents)
+
+
+def kept_urls(folder: Path) -> set[str]:
+    return {document.url for document in read_documents(folder / "output")}
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def corpus(make_text: MakeText, edit: Edit, document: MakeDocument) -> list[Document]:
+    documents = []
+    for lang in ("en", "zh"):
+        for seed in range(12):
+            text = make_text(lang, seed, 400)
+            documents.append(document(f"{lang}/{seed}", text, lang))
+            if seed % 3 == 0:
+                documents.append(document(f"{lang}/{seed}/copy", text, lang))
+            if seed % 4 == 0:
+                documents.append(document(f"{lang}/{seed}/edited", edit(text, 0.02, seed), lang))
+    return documents
+
+
+@pytest.mark.parametrize(
+    ("lang", "rate", "least"),
+    [("en", 0.03, 0.99), ("zh", 0.03, 0.99), ("en", 0.06, 0.9), ("zh", 0.06, 0.97)],
+)
+def test_texts_with_scattered_edits_are_found(
+    tmp_path: Path,
+    lang: str,
+    rate: float,
+    least: float,
+    make_text: MakeText,
+    edit: Edit,
+    document: MakeDocument,
+    write: Write,
+) -> None:
+    documents = []
+    for seed in range(120):
+        text = make_text(lang, seed, SIZES[lang][seed % 3])
+        documents += [document(f"{seed}/a", text, lang), document(f"{seed}/b", edit(text, rate, seed), lang)]
+    metrics = run(tmp_path / "run", write(documents))
+    assert metrics["dropped"] >= least * 120
+    assert {url.split("/")[0] for url in kept_urls(tmp_path / "run")} == {str(seed) for seed in range(120)}
+
+
+def test_unrelated_texts_all_stay(tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write) -> None:
+    documents = [
+        document(f"{lang}/{seed}", make_text(lang, seed, SIZES[lang][seed % 3]), lang)
+        for lang in ("en", "zh")
+        for seed in range(250)
+    ]
+    assert run(tmp_path / "run", write(documents))["kept"] == 500
+
+
+def test_long_texts_must_be_more_alike_than_their_language_is(
+    tmp_path: Path, make_text: MakeText, edit: Edit, document: MakeDocument, write: Write
+) -> None:
+    text = make_text("en", 1, 3000)
+    documents = [document("a", text), document("b", edit(text, 0.06, 1)), document("c", text + " and a line more")]
+    config = DedupConfig(long_chars=1000, threshold_long=0.9)
+    run(tmp_path / "run", write(documents), config)
+    assert kept_urls(tmp_path / "run") == {"b", "c"}
+
+
+def test_one_paragraph_more_or_less_is_the_same_text(
+    tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write
+) -> None:
+    whole, extra = make_text("zh", 1, 600), make_text("zh", 2, 60)
+    documents = [document("whole", whole + extra, "zh"), document("print", whole, "zh")]
+    run(tmp_path / "run", write(documents))
+    assert kept_urls(tmp_path / "run") == {"whole"}
+
+
+def test_the_longest_text_wins_then_the_first_url(
+    tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write
+) -> None:
+    text, other = make_text("en", 1, 500), make_text("en", 2, 500)
+    documents = [document("a", text), document("b", text + " And one more line."), document("c", text)]
+    documents += [document("z", other), document("y", other), document("x", other.upper())]
+    run(tmp_path / "run", write(documents))
+    assert kept_urls(tmp_path / "run") == {"b", "x"}
+
+
+def test_the_ledger_tells_how_similar_to_what(
+    tmp_path: Path, make_text: MakeText, edit: Edit, document: MakeDocument, write: Write
+) -> None:
+    text = make_text("en", 1, 600)
+    documents = [
+        document("a", text),
+        document("b", text.replace(" ", "  ")[:599]),
+        document("c", edit(text, 0.02, 1)[:590]),
+    ]
+    documents[1] = document("b", text.title())
+    metrics = run(tmp_path / "run", write(documents))
+    rows = {row.url: row for row in read_dropped(tmp_path / "run" / "output")}
+    assert (rows["b"].rule, rows["b"].value, rows["b"].threshold) == ("exact_duplicate", "1.000", "1, kept a")
+    assert (rows["c"].rule, rows["c"].threshold) == ("near_duplicate", "0.5, kept a")
+    assert 0.5 <= float(rows["c"].value) < 1
+    assert (metrics["exact"], metrics["near"], metrics["largest"]) == (1, 1, 3)
+
+
+def test_short_texts_are_not_taken_for_one_another(tmp_path: Path, document: MakeDocument, write: Write) -> None:
+    texts = ["ok", "no", "是", "否", "…", "!!!", "hi there", "好的"]
+    run(tmp_path / "run", write([document(text, text, "zh" if text > "\u2fff" else "en") for text in texts]))
+    assert kept_urls(tmp_path / "run") == set(texts)
+
+
+def test_what_is_read_is_kept_or_in_the_ledger(tmp_path: Path, corpus: list[Document], write: Write) -> None:
+    metrics = run(tmp_path / "run", write(corpus))
+    assert metrics["read"] == len(corpus) == metrics["kept"] + metrics["dropped"]
+    assert metrics["dropped"] == metrics["exact"] + metrics["near"] == len(read_dropped(tmp_path / "run" / "output"))
+    assert (metrics["exact"], metrics["near"]) == (8, 6)
+
+
+def test_the_bytes_depend_on_the_documents_alone(tmp_path: Path, corpus: list[Document], write: Write) -> None:
+    run(tmp_path / "a", write(corpus))
+    shuffled = random.Random(9).sample(corpus, len(corpus))
+    run(tmp_path / "b", write(shuffled), DedupConfig(shards_at_once=1))
+    assert bytes_of(tmp_path / "a" / "output") == bytes_of(tmp_path / "b" / "output")
+
+
+@pytest.mark.parametrize("num_shards", [1, 7])
+def test_who_stays_does_not_depend_on_the_number_of_shards(
+    tmp_path: Path, corpus: list[Document], write: Write, num_shards: int
+) -> None:
+    run(tmp_path / "three", write(corpus))
+    run(tmp_path / "other", write(corpus, num_shards))
+    assert kept_urls(tmp_path / "three") == kept_urls(tmp_path / "other")
+
+
+def test_what_is_unique_stays_unique(tmp_path: Path, corpus: list[Document], write: Write) -> None:
+    run(tmp_path / "once", write(corpus))
+    again = run(tmp_path / "twice", tmp_path / "once" / "output")
+    assert again["dropped"] == 0
+
+
+@pytest.mark.parametrize(("exact", "near", "kept"), [(False, False, 38), (True, False, 30), (False, True, 24)])
+def test_either_search_can_be_switched_off(
+    tmp_path: Path, corpus: list[Document], write: Write, exact: bool, near: bool, kept: int
+) -> None:
+    assert run(tmp_path / "run", write(corpus), DedupConfig(exact=exact, near=near))["kept"] == kept
+
+
+@dataclasses.dataclass(frozen=True)
+class StopsAfterOneWave(LocalContext):
+    """A context whose run is asked to stop once the first wave is reported."""
+
+    def progress(self, done: int, total: int | None, unit: str, note: str = "") -> None:
+        (self.channel.folder / "stop").touch()
+
+
+def test_a_stopped_step_goes_on_with_the_sketches_it_has(tmp_path: Path, corpus: list[Document], write: Write) -> None:
+    documents = write(corpus)
+    run(tmp_path / "whole", documents)
+    context = local_context("dedup", tmp_path / "stopped")
+    stopping = StopsAfterOneWave(context.step, context.output, context.scratch, context.channel)
+    with pytest.raises(Preempted):
+        dedup(stopping, DedupConfig(shards_at_once=1), documents=documents)
+    (sketched,) = (context.scratch / "sketches").iterdir()
+    before = sketched.stat().st_mtime_ns
+    (context.channel.folder / "stop").unlink()
+    run(tmp_path / "stopped", documents)
+    assert sketched.stat().st_mtime_ns == before
+    assert bytes_of(tmp_path / "stopped" / "output") == bytes_of(tmp_path / "whole" / "output")
+
+
+def test_no_documents_are_refused_in_a_sentence(tmp_path: Path, write: Write) -> None:
+    with pytest.raises(StepError, match="dedup was given 0 documents"):
+        run(tmp_path / "run", write([]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ({"threshold": 0.0}, "dedup.threshold"),
+        ({"threshold": 1.1}, "dedup.threshold"),
+        ({"bands": 0}, "dedup.bands"),
+        ({"rows": 0}, "dedup.rows"),
+        ({"shingle_chars_zh": 0}, "dedup.shingle_chars_zh"),
+        ({"shards_at_once": 0}, "dedup.shards_at_once"),
+    ],
+)
+def test_an_impossible_setting_is_refused_by_its_key(setting: dict[str, float], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DedupConfig(**setting)
+    assert caught.value.where == key
