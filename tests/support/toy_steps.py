@@ -244,3 +244,10 @@ def mapping_killed(ctx: Context, config: ToyConfig) -> Metrics:
     """The process of one of its items is killed."""
     numbers = ctx.map(killing_item, [(number, str(ctx.scratch / "mark")) for number in range(3)])
     return {"sum": sum(numbers)}
+
+
+def rank_lingers(rank: Rank, folder: str) -> Json:
+    """Leaves its process id and stays."""
+    (Path(folder) / f"rank-{rank.rank}").write_text(str(os.getpid()))
+    time.sleep(600)
+    return None
