@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from components.context import local_context
-from components.launching import prepare_process
+from components.launching import RankLost, prepare_process
 from components.training.deepspeed_engine import _compare, deepspeed_json, effective_json
 from tests.components.training import toy
 from tests.components.training.conftest import CONFIG
@@ -92,6 +92,22 @@ def test_a_checkpoint_of_any_stage_continues_on_any_stage_and_number_of_ranks(tm
 def test_two_ranks_that_died_end_with_the_bits_of_two_that_did_not(two_ranks, stage):
     result = two_ranks[0][f"resume {stage}"]
     assert result["resumed"] == result["whole"]
+
+
+def test_all_ranks_stop_at_the_same_step(two_ranks):
+    assert two_ranks[0]["stopped"] == [1.0, 1.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_rank_killed_in_the_middle_costs_no_bit(tmp_path, stage):
+    config = dataclasses.replace(DEEPSPEED, ranks=2, zero_stage=stage)
+    context = local_context("kill", tmp_path)
+    with pytest.raises(RankLost):
+        context.launch(partial(toy.run_and_kill, config, tmp_path / "killed", 8), 2)
+    resumed = context.launch(partial(toy.run_and_kill, config, tmp_path / "killed", -1), 2)
+    assert "training continues from step 6" in [line["text"] for line in toy.journal(tmp_path, "text")]
+    assert resumed == context.launch(partial(toy.run_and_kill, config, tmp_path / "whole", -1), 2)
 
 
 def test_in_bf16_every_stage_follows_the_fp32_curve_and_skips(tmp_path, plain):

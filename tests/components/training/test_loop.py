@@ -13,25 +13,19 @@ import torch
 from components.errors import Preempted, StepError
 from tests.components.training.toy import LENGTH, Toy, ToyTask, journal, run
 
-STEP_AFTER_KILL = """
-import os, signal, sys
+TRAIN_AND_BE_KILLED = """
+import sys
 from pathlib import Path
 import torch
 sys.path.append(sys.argv[1])
 from components.channel import Channel
 from components.context import Rank
 from tests.components.training.conftest import CONFIG
-from tests.components.training.toy import ToyTask, run
+from tests.components.training.toy import run_and_kill
 
-class Killed(ToyTask):
-    def micro_batches(self, step, rank, world_size):
-        if step == 8:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().micro_batches(step, rank, world_size)
-
-folder = Path(sys.argv[2])
 torch.set_num_threads(1)
-run(CONFIG, Rank(0, 1, 0, "cpu", Channel(folder)), folder, Killed(CONFIG), dropout=0.2)
+folder = Path(sys.argv[2])
+run_and_kill(CONFIG, folder, 8, Rank(0, 1, 0, "cpu", Channel(folder)))
 """
 
 
@@ -149,7 +143,7 @@ def test_a_run_that_died_ends_with_the_bits_of_one_that_did_not(config, rank, tm
 
 def test_a_killed_process_is_continued_with_the_same_bits(config, rank, tmp_path, request):
     root = str(request.config.rootpath)
-    killed = subprocess.run([sys.executable, "-c", STEP_AFTER_KILL, root, str(tmp_path / "killed")], check=False)
+    killed = subprocess.run([sys.executable, "-c", TRAIN_AND_BE_KILLED, root, str(tmp_path / "killed")], check=False)
     assert killed.returncode == -9
     resumed, same = run(config, rank, tmp_path / "killed", dropout=0.2)
     whole, weights = run(config, rank, tmp_path / "whole", dropout=0.2)
@@ -172,15 +166,8 @@ def test_a_damaged_checkpoint_is_skipped_and_the_bits_are_still_the_same(config,
 
 def test_asked_to_stop_it_saves_and_the_next_run_ends_with_the_same_bits(config, rank, tmp_path):
     whole, weights = run(config, rank, tmp_path / "whole")
-
-    class Stopped(ToyTask):
-        def micro_batches(self, step, rank, world_size):
-            if step == 4:
-                (tmp_path / "stop").touch()
-            return super().micro_batches(step, rank, world_size)
-
     with pytest.raises(Preempted, match="after step 5 of 12"):
-        run(config, rank, tmp_path / "stopped", Stopped(config))
+        run(config, rank, tmp_path / "stopped", ToyTask(config, stop_at=4, stop=tmp_path / "stop"))
     (tmp_path / "stop").unlink()
     assert (tmp_path / "stopped/checkpoints/step-000005/MANIFEST.json").exists()
     resumed, same = run(config, rank, tmp_path / "stopped")

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.context import Json, Rank
+from components.errors import Preempted
 from components.training.checkpoint import engine_tensors, load_engine, newest_verified, save_checkpoint
 from components.training.config import TrainingConfig
 from components.training.deepspeed_engine import DeepSpeedEngine
@@ -47,15 +51,33 @@ class Toy(nn.Module):
         )
 
 
+@dataclasses.dataclass(frozen=True)
 class ToyTask:
-    """Multiply by three, add seven. `poisoned` steps have a loss that is not a number; step `crash_at` never ends."""
+    """Multiply by three, add seven.
 
-    def __init__(self, config: TrainingConfig, poisoned: Sequence[int] = (), crash_at: int = -1) -> None:
-        self.config, self.poisoned, self.crash_at = config, poisoned, crash_at
+    Attributes:
+        config: Batch and micro-batch.
+        poisoned: Steps whose loss is not a number.
+        crash_at: A step that raises.
+        kill_at: A step at which rank 1 is killed.
+        stop_at: A step at which the file `stop` appears.
+        stop: That file.
+    """
+
+    config: TrainingConfig
+    poisoned: Sequence[int] = ()
+    crash_at: int = -1
+    kill_at: int = -1
+    stop_at: int = -1
+    stop: Path = Path("stop")
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[dict[str, Tensor]]:
         if step == self.crash_at:
             raise ConnectionResetError("the rank is gone")
+        if step == self.kill_at and rank == world_size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == self.stop_at and rank == 0:
+            self.stop.touch()
         tokens = self._tokens(step, self.config.batch_size)
         share = self.config.batch_size // world_size
         mine = tokens[rank * share : (rank + 1) * share]
@@ -117,6 +139,7 @@ def all_of_it(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
     save_half_way(config, folder / "saved", rank)
     return {
         "stages": train_at_each_stage(config, folder, rank),
+        "stopped": asked_to_stop(config, folder / "stopped", rank),
         **{
             f"resume {stage}": crash_and_resume(
                 dataclasses.replace(config, zero_stage=stage), folder / f"{stage}", rank
@@ -187,6 +210,26 @@ def load_and_finish(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
             results[f"{saved}->{stage}"] = _flat(engine)
             engine.close()
     return results
+
+
+def asked_to_stop(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
+    """What each rank says when the run is asked to stop in its fifth step; the file is taken away again."""
+    said = ""
+    stop = rank.channel.folder / "stop"
+    try:
+        run(config, rank, scratch, ToyTask(config, stop_at=4, stop=stop))
+    except Preempted as preempted:
+        said = preempted.what
+    dist.barrier()
+    stop.unlink(missing_ok=True)
+    heard = [torch.zeros(1) for _ in range(rank.world_size)]
+    dist.all_gather(heard, torch.tensor([float("after step 5 of 12" in said)]))
+    return [float(one) for one in heard]
+
+
+def run_and_kill(config: TrainingConfig, scratch: Path, kill_at: int, rank: Rank) -> Json:
+    """Rank function: trains; the last rank is killed at a step, if that is ever reached."""
+    return as_json(*run(config, rank, scratch, ToyTask(config, kill_at=kill_at), dropout=0.2))
 
 
 def straight_through(config: TrainingConfig, rank: Rank) -> Json:
