@@ -9,16 +9,22 @@ Also here: what steps over documents say about their summary, as metrics and as 
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import hashlib
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from components.configuring import is_runtime
 from components.context import Context, Metrics
 from components.publish import publish_json, read_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +43,27 @@ def map_in_waves(ctx: Context, fn: Callable[[T], R], items: Sequence[T], wave: i
         results += ctx.map(fn, items[start : start + wave])
         ctx.progress(len(results), len(items), unit)
     return results
+
+
+def work_folder(ctx: Context, version: int, config: DataclassInstance, inputs: Sequence[Path]) -> Path:
+    """The folder in scratch for this very work; what other work left there is removed.
+
+    Scratch may outlive a change of settings or inputs (a step run alone twice in one folder), and parts made under
+    others must not be taken for parts of this work.
+
+    Args:
+        ctx: The step's context.
+        version: Version of the step.
+        config: Its config; runtime fields do not count.
+        inputs: The files it reads, known by name, size and time of change.
+    """
+    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if not is_runtime(f)}
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
+    digest = hashlib.sha256(repr((version, settings, files)).encode()).hexdigest()[:16]
+    for other in ctx.scratch.glob("work-*"):
+        if other.name != f"work-{digest}":
+            shutil.rmtree(other)
+    return ctx.scratch / f"work-{digest}"
 
 
 def once(part: Path, work: Callable[[], Part]) -> Part:
@@ -83,6 +110,7 @@ def _counts(summary: Part, key: str) -> dict[str, int]:
 
 
 def _link(path: Path, place: Path) -> None:
+    place.unlink(missing_ok=True)  # of an attempt that ended in the middle of this
     try:
         os.link(path, place)
     except OSError as error:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from components.clean.config import CleanConfig
 from components.context import Context, Metrics
 from components.errors import StepError
-from components.shardwise import Part, dropped_by_rule, link_tree, map_in_waves, metrics_of, once, rules_told
+from components.shardwise import (
+    Part,
+    dropped_by_rule,
+    link_tree,
+    map_in_waves,
+    metrics_of,
+    once,
+    rules_told,
+    work_folder,
+)
 
 if TYPE_CHECKING:
     from components.clean.rules import Rule
@@ -41,8 +50,9 @@ def clean(ctx: Context, config: CleanConfig, documents: Path) -> Metrics:
     """
     from components.documents import shard_paths, write_summary
 
-    work = ctx.scratch / "shards"
-    tasks = [_Task(path, index, work, config) for index, path in enumerate(shard_paths(documents))]
+    shards = shard_paths(documents)
+    work = work_folder(ctx, VERSION, config, shards)
+    tasks = [_Task(path, index, work, config) for index, path in enumerate(shards)]
     parts = map_in_waves(ctx, _clean_shard, tasks, config.shards_at_once, "shards")
     link_tree(work / "tables", ctx.output)
     summary = write_summary(ctx.output, parts)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from components.context import Context, Metrics
 from components.dedup.config import DedupConfig
 from components.errors import StepError
-from components.shardwise import Part, link_tree, map_in_waves, metrics_of, once
+from components.shardwise import Part, link_tree, map_in_waves, metrics_of, once, work_folder
 
 if TYPE_CHECKING:
     from components.dedup.clusters import Verdict
@@ -48,7 +48,8 @@ def dedup(ctx: Context, config: DedupConfig, documents: Path) -> Metrics:
     from components.documents import shard_paths, write_summary
 
     shards = shard_paths(documents)
-    paths = [ctx.scratch / "sketches" / path.name for path in shards]
+    work = work_folder(ctx, VERSION, config, shards)
+    paths = [work / "sketches" / path.name for path in shards]
     sketching = [_Sketching(*both, config) for both in zip(shards, paths, strict=True)]
     if not sum(map_in_waves(ctx, _sketch, sketching, config.shards_at_once, "shards sketched")):
         raise StepError(
@@ -57,7 +58,6 @@ def dedup(ctx: Context, config: DedupConfig, documents: Path) -> Metrics:
             fix="look at that step's summary.json for what it dropped",
         )
     judged = _judge_all(ctx, config, paths, [open_sketches(path) for path in paths])
-    work = ctx.scratch / "shards"
     sifting = [_Sifting(path, index, work, judged.losers[index]) for index, path in enumerate(shards)]
     parts = map_in_waves(ctx, _sift, sifting, config.shards_at_once, "shards written")
     link_tree(work / "tables", ctx.output)

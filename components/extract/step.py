@@ -18,7 +18,7 @@ from components.context import Context, Metrics
 from components.errors import StepError
 from components.extract.config import ExtractConfig
 from components.publish import publish_json, read_json
-from components.shardwise import Part, map_in_waves, metrics_of, rules_told
+from components.shardwise import Part, map_in_waves, metrics_of, rules_told, work_folder
 
 if TYPE_CHECKING:
     from components.crawl.warc import Page
@@ -57,10 +57,11 @@ def _extract_waves(ctx: Context, config: ExtractConfig, folder: Path) -> list[Pa
     """Extracts all pages, wave by wave, behind what an earlier attempt has done; returns the waves' folders."""
     from components.crawl.warc import read_pages
 
-    waves, done, kept = _finished_waves(ctx.scratch / "waves")
+    work = work_folder(ctx, VERSION, config, sorted(folder.glob("*.warc*")))
+    waves, done, kept = _finished_waves(work)
     pages = islice(read_pages(folder), done, None)
     while wave := list(islice(pages, config.wave_pages)):
-        waves.append(ctx.scratch / "waves" / f"{done:012d}")
+        waves.append(work / f"{done:012d}")
         kept += _extract_wave(ctx, config, wave, waves[-1])
         done += len(wave)
         ctx.progress(done, None, "pages", f"kept {kept}, dropped {done - kept}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from components.configuring import runtime
 from components.context import local_context
-from components.shardwise import dropped_by_rule, link_tree, map_in_waves, metrics_of, once, rules_told
+from components.shardwise import dropped_by_rule, link_tree, map_in_waves, metrics_of, once, rules_told, work_folder
 
 SUMMARY: dict[str, object] = {
     "read": 10,
@@ -62,3 +64,26 @@ def test_rules_are_told_by_how_much_they_dropped() -> None:
     summary = SUMMARY | {"dropped": {"a": 1, "b": 7, "c": 7, "d": 2}}
     assert dropped_by_rule(summary) == [("b", 7), ("c", 7), ("d", 2), ("a", 1)]
     assert rules_told(summary) == "rule b dropped 7, rule c dropped 7, rule d dropped 2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A config with an identity field and a runtime field."""
+
+    threshold: int = 1
+    workers: int = runtime(2)
+
+
+def test_a_folder_of_work_belongs_to_one_version_setting_and_input(tmp_path: Path) -> None:
+    context = local_context("step", tmp_path)
+    shard = tmp_path / "shard"
+    shard.write_bytes(b"rows")
+    folder = work_folder(context, 1, Settings(), [shard])
+    folder.mkdir()
+    assert work_folder(context, 1, Settings(workers=9), [shard]) == folder
+    assert folder.exists()
+    assert work_folder(context, 2, Settings(), [shard]) != folder
+    assert not folder.exists()
+    assert work_folder(context, 1, Settings(threshold=2), [shard]) != folder
+    shard.write_bytes(b"more rows")
+    assert work_folder(context, 1, Settings(), [shard]) != folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,13 +108,20 @@ def test_a_stopped_step_goes_on_with_the_shards_that_are_left(tmp_path: Path) ->
     stopping = StopsAfterOneWave(context.step, context.output, context.scratch, context.channel)
     with pytest.raises(Preempted):
         clean(stopping, CleanConfig(shards_at_once=2), documents=documents)
-    parts = sorted((context.scratch / "shards" / "parts").iterdir())
+    parts = sorted(context.scratch.rglob("parts/*.json"))
     times = [part.stat().st_mtime_ns for part in parts]
     (context.channel.folder / "stop").unlink()
     run(tmp_path / "stopped", documents)
     assert len(parts) == 2
     assert [part.stat().st_mtime_ns for part in parts] == times
     assert bytes_of(tmp_path / "stopped" / "output") == bytes_of(tmp_path / "whole" / "output")
+
+
+def test_shards_cleaned_under_other_thresholds_are_not_taken_over(tmp_path: Path) -> None:
+    documents = write(tmp_path / "in", corpus())
+    assert run(tmp_path / "run", documents, CleanConfig(min_chars=1))["kept"] == 44
+    shutil.rmtree(tmp_path / "run" / "output")
+    assert run(tmp_path / "run", documents)["kept"] == 40
 
 
 def test_a_threshold_nothing_passes_is_named_with_its_value_and_the_fix(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_the_numbers_of_a_chinese_sentence() -> None:
         CHINESE.encode().decode("latin-1"),
         CHINESE.encode().decode("cp1252", "replace"),
         CHINESE.encode().decode("gbk", "replace"),
+        "".join(char for char in CHINESE.encode().decode("gbk", "ignore") if "\u4e00" <= char <= "\u9fff"),
         CHINESE.encode("gbk").decode("latin-1"),
         CHINESE.encode("gbk").decode("utf-8", "replace"),
         CHINESE.encode("gbk").decode("big5", "replace"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,12 +186,21 @@ def test_a_stopped_step_goes_on_with_the_sketches_it_has(tmp_path: Path, corpus:
     stopping = StopsAfterOneWave(context.step, context.output, context.scratch, context.channel)
     with pytest.raises(Preempted):
         dedup(stopping, DedupConfig(shards_at_once=1), documents=documents)
-    (sketched,) = (context.scratch / "sketches").iterdir()
+    (sketched,) = context.scratch.rglob("sketches/*.arrow")
     before = sketched.stat().st_mtime_ns
     (context.channel.folder / "stop").unlink()
     run(tmp_path / "stopped", documents)
     assert sketched.stat().st_mtime_ns == before
     assert bytes_of(tmp_path / "stopped" / "output") == bytes_of(tmp_path / "whole" / "output")
+
+
+def test_work_done_for_other_documents_is_not_taken_over(
+    tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write
+) -> None:
+    text = make_text("en", 1, 400)
+    assert run(tmp_path / "run", write([document("a", text)]))["kept"] == 1
+    shutil.rmtree(tmp_path / "run" / "output")
+    assert run(tmp_path / "run", write([document("a", text), document("b", text)]))["dropped"] == 1
 
 
 def test_no_documents_are_refused_in_a_sentence(tmp_path: Path, write: Write) -> None:

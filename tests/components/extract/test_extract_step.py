@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -97,12 +98,20 @@ def test_a_stopped_step_goes_on_behind_the_last_wave_and_ends_with_the_same_byte
     stopping = StopsAfterOneWave(context.step, context.output, context.scratch, context.channel)
     with pytest.raises(Preempted):
         extract(stopping, ExtractConfig(shards=3, wave_pages=20), pages=crawl)
-    done = context.scratch / "waves" / f"{0:012d}" / "documents" / "shard-00000.arrow"
+    (done,) = context.scratch.rglob("documents/shard-*.arrow")
     before = done.stat().st_mtime_ns
     (context.channel.folder / "stop").unlink()
     run(tmp_path / "stopped", crawl, ExtractConfig(shards=3, wave_pages=15))
     assert done.stat().st_mtime_ns == before
     assert bytes_of(tmp_path / "stopped" / "output") == bytes_of(tmp_path / "whole" / "output")
+
+
+def test_waves_made_under_other_settings_are_not_taken_over(tmp_path: Path, make_crawl: MakeCrawl) -> None:
+    crawl = make_crawl(mixed_pages())
+    run(tmp_path / "run", crawl, ExtractConfig(shards=3, source="one"))
+    shutil.rmtree(tmp_path / "run" / "output")
+    run(tmp_path / "run", crawl, ExtractConfig(shards=3, source="two"))
+    assert {document.source for document in read_documents(tmp_path / "run" / "output")} == {"two"}
 
 
 def test_a_crawl_without_pages_is_refused_in_a_sentence(tmp_path: Path, make_crawl: MakeCrawl) -> None:

@@ -154,7 +154,8 @@ def test_a_page_that_calls_its_own_text_boilerplate_is_believed_to_have_text() -
 
 
 def test_a_page_whose_text_stands_in_an_aside_is_not_empty() -> None:
-    assert lines_of(f"<body><aside>{paragraphs(ENGLISH)}</aside></body>") == ENGLISH
+    hidden = "<script>var words = 'not text';</script><style>p { color: red }</style>"
+    assert lines_of(f"<body><aside>{hidden}{paragraphs(ENGLISH)}</aside></body>") == ENGLISH
 
 
 def test_a_page_of_links_alone_has_no_text() -> None:
