@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any
 
 import ray
@@ -23,6 +24,7 @@ from pipelines.engine.run_step import Order, Outcome, run_step
 from pipelines.engine.step import Resources
 
 NAMESPACE = "headwater"
+KNOCK_S = 5.0
 
 _LOSSES: tuple[tuple[type[Exception], FailureClass], ...] = (
     (gone.OutOfMemoryError, "out_of_memory"),
@@ -97,18 +99,33 @@ def connect(config: ClusterConfig) -> None:
         MachineError: If the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray prints what its raylets report on our stdout whatever `log_to_driver` says, into tables and JSON lines.
+    ray._private.worker.print_to_stdstream = _log_message
     common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if config.kind == "local":
         start(config, common)
         return
     try:
+        _knock(config.address)
         ray.init(address=config.address, **common)
-    except (ConnectionError, gone.AuthenticationError) as error:
+    except (OSError, ValueError, RuntimeError, gone.RayError) as error:
+        reason = str(error).strip().partition("\n")[0]
         raise MachineError(
-            f"No Ray cluster answers at {config.address}.",
+            f"No Ray cluster can be joined at {config.address}: {reason}",
             f"cluster.address={config.address}",
-            "start one with `ray start --head`, correct cluster.address, or use cluster=local",
+            "start one with `ray start --head`, correct cluster.address or its token, or use cluster=local",
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Opens a connection to `host:port` and closes it: Ray itself would try for minutes.
+
+    Raises:
+        OSError: If nobody listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
 
 
 def start(config: ClusterConfig, common: dict[str, Any]) -> None:
@@ -132,6 +149,11 @@ def start(config: ClusterConfig, common: dict[str, Any]) -> None:
             "logs under /tmp/ray/session_latest/logs",
             "free memory and disk space, or use cluster=inprocess",
         ) from error
+
+
+def _log_message(data: dict[str, Any], ignore_prefix: bool) -> None:
+    for line in data["lines"]:
+        logging.getLogger(__name__).info("%s: %s", data["pid"], line)
 
 
 def task_options(resources: Resources) -> dict[str, Any]:
