@@ -5,13 +5,16 @@ syntax tree without docstrings, comments and layout: rewording a sentence keeps 
 not. Imports count wherever they stand, inside functions and type-checking blocks too. First-party is `components` and
 the package of the step itself; installed packages are told apart by their versions in the manifest instead. A module
 whose name is put together at run time is not seen.
+
+Parsing 160 files takes 0.35 s, most of a plan. What was read off a source is therefore kept in the store under the
+hash of its bytes, which makes it 0.03 s; the file may be deleted at any time.
 """
 
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,9 +22,12 @@ from pathlib import Path
 
 import components
 from components.errors import ConfigError
+from components.publish import publish_bytes
 from pipelines.engine.identity import digest_of_files
 
 FIRST_PARTY = "components"
+FORMAT = 1
+"""Number of the way in which sources are read; raised when that changes."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,43 @@ class CodeDigest:
         return sorted(name for name in names if self.files.get(name) != earlier.get(name))
 
 
-@dataclass(frozen=True)
-class _Source:
-    digest: str
-    imports: frozenset[str]
+class Sources:
+    """What was read off source files, each of them once, and kept from one process to the next.
+
+    Args:
+        kept: JSON file to keep it in; None keeps nothing. A damaged one counts as empty.
+    """
+
+    def __init__(self, kept: Path | None = None) -> None:
+        self._kept = kept
+        self._known: dict[str, tuple[str, list[str]]] = {}
+        self._used: dict[str, tuple[str, list[str]]] = {}
+        self._read: dict[tuple[Path, str], tuple[str, list[str]]] = {}
+        if kept is not None and kept.exists():
+            self._known = _load(kept)
+
+    def read(self, path: Path, module: str) -> tuple[str, list[str]]:
+        """The digest of a source file and the first-party names it may import.
+
+        Raises:
+            ConfigError: If it does not parse.
+        """
+        found = self._read.get((path, module))
+        if found is None:
+            text = path.read_bytes()
+            key = hashlib.sha256(f"{FORMAT} {sys.version_info[:2]} {module}\n".encode() + text).hexdigest()
+            found = self._known.get(key) or _parse(text, path, module)
+            self._read[path, module] = self._used[key] = found
+        return found
+
+    def keep(self) -> None:
+        """Writes down what was used, if there is anything new."""
+        if self._kept is not None and not self._used.keys() <= self._known.keys():
+            publish_bytes(self._kept, json.dumps(self._used).encode())
 
 
-def code_digest(fn: Callable[..., object]) -> CodeDigest:
-    """Digests the code of a step function; each source file is read once per process.
+def code_digest(fn: Callable[..., object], sources: Sources) -> CodeDigest:
+    """Digests the code of a step function.
 
     Raises:
         ConfigError: If a source file is missing or does not parse.
@@ -59,51 +94,57 @@ def code_digest(fn: Callable[..., object]) -> CodeDigest:
         raise ConfigError(f"Module {fn.__module__} has no source file.", fn.__module__, "put the step into a file")
     path = Path(module.__file__).resolve()
     depth = fn.__module__.count(".") + (path.name == "__init__.py")
-    return _closure(fn.__module__, path, path.parents[depth])
+    closure = {fn.__module__: path, **module_closure(fn.__module__, path.parents[depth], sources)}
+    files = {}
+    for name, source in closure.items():
+        tail = name.replace(".", "/") + ("/__init__.py" if source.name == "__init__.py" else ".py")
+        files[tail] = sources.read(source, name)[0]
+    return CodeDigest(digest_of_files(files), files)
 
 
-def module_closure(module: str, root: Path) -> dict[str, Path]:
+def module_closure(module: str, root: Path, sources: Sources) -> dict[str, Path]:
     """Source files of a module and of all it can import, by module name.
 
     Args:
         module: Dotted name, such as "components.clean.step".
         root: Folder that holds the step's own top-level package.
+        sources: Reader of the files.
     """
     tops = {module.partition(".")[0]: root, FIRST_PARTY: Path(components.__path__[0]).parent}
     found: dict[str, Path] = {}
+    seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = _file_of(name, tops)
-        if path is None or name in found:
+        if name in seen:
             continue
-        found[name] = path
-        waiting.extend(_parents(name))
-        waiting.extend(_read(path, name, path.name == "__init__.py").imports)
+        seen.add(name)
+        path = _file_of(name, tops)
+        if path is not None:
+            found[name] = path
+            waiting.extend(_parents(name))
+            waiting.extend(sources.read(path, name)[1])
     return found
 
 
-@functools.cache
-def _closure(module: str, path: Path, root: Path) -> CodeDigest:
-    sources = module_closure(module, root)
-    sources.setdefault(module, path)
-    files = {}
-    for name, source in sources.items():
-        tail = name.replace(".", "/") + ("/__init__.py" if source.name == "__init__.py" else ".py")
-        files[tail] = _read(source, name, source.name == "__init__.py").digest
-    return CodeDigest(digest_of_files(files), files)
-
-
-@functools.cache
-def _read(path: Path, module: str, is_package: bool) -> _Source:
+def _load(kept: Path) -> dict[str, tuple[str, list[str]]]:
     try:
-        tree = ast.parse(path.read_bytes())
+        record = json.loads(kept.read_bytes())
+        return {key: (str(digest), list(imports)) for key, (digest, imports) in record.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _parse(text: bytes, path: Path, module: str) -> tuple[str, list[str]]:
+    try:
+        tree = ast.parse(text)
     except SyntaxError as error:
         raise ConfigError(f"{path.name} does not parse: {error.msg}.", f"{path}:{error.lineno}", "correct it") from None
-    package = module if is_package else module.rpartition(".")[0]
-    imports = frozenset(_imports(tree, package))
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    tops = (FIRST_PARTY, module.partition(".")[0])
+    imports = sorted({name for name in _imports(tree, package) if name.partition(".")[0] in tops})
     _drop_docstrings(tree)
-    return _Source(hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()[:16], imports)
+    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()[:16], imports
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:

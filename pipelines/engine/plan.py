@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from components.context import Json
-from pipelines.engine.code_digest import CodeDigest, code_digest
+from pipelines.engine.code_digest import CodeDigest, Sources, code_digest
 from pipelines.engine.identity import identity_of, recipe_key, redacted
 from pipelines.engine.manifest import Manifest
 from pipelines.engine.step import Step, ordered
@@ -95,14 +95,16 @@ def make_plan(steps: Iterable[Step], store: Store) -> Plan:
         ConfigError: If the steps form no graph, or a config has no identity.
     """
     entries: dict[str, PlanEntry] = {}
+    sources = Sources(store.root.local("cache/sources.json"))
     for step in ordered(steps):
-        entries[step.name] = _plan_step(step, entries, store)
+        entries[step.name] = _plan_step(step, entries, store, sources)
+    sources.keep()
     return Plan(tuple(entries.values()))
 
 
-def _plan_step(step: Step, before: Mapping[str, PlanEntry], store: Store) -> PlanEntry:
+def _plan_step(step: Step, before: Mapping[str, PlanEntry], store: Store, sources: Sources) -> PlanEntry:
     identity = identity_of(step.config)
-    code = code_digest(step.fn)
+    code = code_digest(step.fn, sources)
     inputs = {name: artifact.digest or before[artifact.name].key for name, artifact in sorted(step.inputs.items())}
     key = recipe_key(step.name, step.version, identity, inputs, code.digest if step.code == "rerun" else None)
     found = store.lookup(step.name, key)

@@ -5,6 +5,7 @@
     scratch/<step>/<key16>/                          survives attempts and runs; deleted after the commit
     leases/<step>-<key16>.lock                       who builds it
     runs/<run id>/                                   see events.py
+    cache/                                           what is only kept to save time
 
 No folder is ever renamed, so the order is simple: write the files, hash and flush them, create COMMIT.json. A crash at
 any point before leaves an attempt nobody refers to; two writers leave one artifact, and the loser deletes its own

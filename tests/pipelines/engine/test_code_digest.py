@@ -11,7 +11,7 @@ import pytest
 import toy_steps
 
 from components.errors import ConfigError
-from pipelines.engine.code_digest import CodeDigest, code_digest, module_closure
+from pipelines.engine.code_digest import CodeDigest, Sources, code_digest, module_closure
 
 RULES = "LIMIT = 100\n\n\ndef keep(text):\n    return len(text) > LIMIT\n"
 
@@ -40,7 +40,7 @@ def package(
             monkeypatch.delitem(sys.modules, name)
         import importlib
 
-        return code_digest(importlib.import_module("toypackage.step").step)
+        return code_digest(importlib.import_module("toypackage.step").step, Sources())
 
     return make
 
@@ -81,12 +81,12 @@ def test_a_syntax_error_is_told_with_file_and_line(package: Callable[..., CodeDi
 
 
 def test_first_party_imports_of_a_step_are_in_its_digest():
-    files = code_digest(toy_steps.source).files
+    files = code_digest(toy_steps.source, Sources()).files
     assert {"toy_steps.py", "components/context.py", "components/publish.py", "components/launching.py"} <= set(files)
 
 
 def test_files_are_named_from_the_source_root():
-    closure = module_closure("components.context", Path("/nowhere"))
+    closure = module_closure("components.context", Path("/nowhere"), Sources())
     assert "components.channel" in closure
     assert not any(name.startswith(("pipelines", "ray", "torch")) for name in closure)
 
@@ -94,9 +94,34 @@ def test_files_are_named_from_the_source_root():
 def test_digesting_imports_no_module_of_the_closure():
     program = (
         "import sys, toy_steps\n"
-        "from pipelines.engine.code_digest import code_digest\n"
-        "files = code_digest(toy_steps.source).files\n"
+        "from pipelines.engine.code_digest import Sources, code_digest\n"
+        "files = code_digest(toy_steps.source, Sources()).files\n"
         "assert 'components/launching.py' in files\n"
         "assert 'components.launching' not in sys.modules and 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_was_read_is_kept_and_a_damaged_record_is_read_again(tmp_path: Path):
+    kept = tmp_path / "sources.json"
+    first = Sources(kept)
+    digest = code_digest(toy_steps.source, first)
+    first.keep()
+    text = kept.read_text()
+    assert code_digest(toy_steps.source, Sources(kept)) == digest
+    for damage in ("", "[]", "{", '{"a": 1}', '{"a": null}'):
+        kept.write_text(damage)
+        again = Sources(kept)
+        assert code_digest(toy_steps.source, again) == digest
+        again.keep()
+        assert kept.read_text() == text
+
+
+def test_a_kept_reading_never_outlives_its_source(tmp_path: Path):
+    kept = tmp_path / "sources.json"
+    (tmp_path / "rules.py").write_text(RULES)
+    sources = Sources(kept)
+    before = sources.read(tmp_path / "rules.py", "rules")
+    sources.keep()
+    (tmp_path / "rules.py").write_text(RULES.replace("100", "101"))
+    assert Sources(kept).read(tmp_path / "rules.py", "rules") != before
