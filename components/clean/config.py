@@ -54,7 +54,7 @@ class CleanConfig:
     max_repeated_ngram_share: float = 0.4
     max_top_ngram_share: float = 0.2
     min_distinct_word_share: float = 0.25
-    min_distinct_word_share_zh: float = 0.4
+    min_distinct_word_share_zh: float = 0.33
     min_function_word_share: float = 0.12
     min_function_word_share_zh: float = 0.02
     shards_at_once: int = runtime(16)

@@ -1,8 +1,8 @@
 """From sketches to verdicts: who meets whom, who is alike, and which one of a cluster stays.
 
-Documents are numbers here, by rank: 0 is the best of the corpus under a total order (longest text, then URL, then id).
-So the winner of any set is its least number, and nothing depends on the order in which documents, shards or pairs
-come.
+Documents are numbers here, by rank: 0 is the best of the corpus under a total order (most letters, then fewest marks,
+then URL, then id). So the winner of any set is its least number, and nothing depends on the order in which documents,
+shards or pairs come.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ _SCHEMA = pa.schema(
         ("doc_id", pa.binary(16)),
         ("url", pa.string()),
         ("chars", pa.int64()),
+        ("letters", pa.int64()),
         ("digest", pa.binary(16)),
         ("bands", pa.large_list(pa.uint64())),
         ("shingles", pa.large_list(pa.uint32())),
@@ -38,11 +39,13 @@ def write_sketches(path: Path, documents: Sequence[Document], config: DedupConfi
     """Sketches the documents of a shard."""
     hasher = MinHasher(config.bands, config.rows)
     digests: list[bytes] = []
+    letters: list[int] = []
     bands: list[BandHashes] = []
     shingles: list[Hashes] = []
     for document in documents:
         folded = fold(document.text, document.lang)
         digests.append(digest_of(folded))
+        letters.append(len(folded))
         n = config.shingle_chars_zh if document.lang in _CJK else config.shingle_chars
         shingles.append(shingles_of(folded, n))
         bands.append(hasher.bands_of(shingles[-1]))
@@ -50,6 +53,7 @@ def write_sketches(path: Path, documents: Sequence[Document], config: DedupConfi
         pa.array([document.doc_id for document in documents], pa.binary(16)),
         pa.array([document.url for document in documents], pa.string()),
         pa.array([len(document.text) for document in documents], pa.int64()),
+        pa.array(letters, pa.int64()),
         pa.array(digests, pa.binary(16)),
         _lists(bands, np.uint64),
         _lists(shingles, np.uint32),
@@ -78,10 +82,11 @@ class Sketches:
         return urls
 
     @cached_property
-    def ranks(self) -> list[tuple[int, str, bytes]]:
-        """What a document is preferred by: longest, then URL, then id; the least is best."""
+    def ranks(self) -> list[tuple[int, int, str, bytes]]:
+        """What a document is preferred by, the least being best: most letters, fewest marks, URL, id."""
         ids = self.batch.column("doc_id").to_pylist()
-        return [(-length, url, doc_id) for length, url, doc_id in zip(self.chars, self.urls, ids, strict=True)]
+        letters = self.batch.column("letters").to_pylist()
+        return [(-most, chars, *rest) for most, chars, *rest in zip(letters, self.chars, self.urls, ids, strict=True)]
 
     @cached_property
     def chars(self) -> list[int]:

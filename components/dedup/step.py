@@ -1,4 +1,7 @@
-"""Keeps one document of every set of copies: the longest, then the first by URL, then by id.
+"""Keeps one document of every set of copies: the one with the longest text.
+
+Longest is most letters; of equal ones the one with the fewest marks and spaces wins (copies gather dirt), then the
+first by URL, then by id.
 
     documents/, dropped/, summary.json     see components.documents
 

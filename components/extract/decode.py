@@ -134,7 +134,7 @@ def _strict(payload: bytes, codec: str) -> str | None:
 def _guess(payload: bytes, labels: dict[str, str]) -> str:
     """The most plausible codec; the page's label where it does about as well, or where nothing convinces."""
     sample = payload[:_GUESS_BYTES]
-    scores = {codec: _score(sample.decode(codec, "replace"), plausible) for codec, plausible in _candidates().items()}
+    scores = {codec: score(sample.decode(codec, "replace")) for codec, score in _candidates().items()}
     for codec in labels.values():
         scores[codec] = scores.get(codec, 0.5 if not _faults(sample, codec) else 0.0) + 0.1
     best = max(scores, key=lambda codec: scores[codec])
@@ -145,38 +145,46 @@ def _faults(sample: bytes, codec: str) -> int:
     return sample.decode(codec, "replace").count(REPLACEMENT)
 
 
-def _score(text: str, plausible: Callable[[str], int]) -> float:
-    """Share of the non-ASCII characters that this encoding's readers use; a fault counts as two bad ones.
-
-    A handful of characters proves no other script, only that a Western page has an accent or a quote in it.
-    """
-    doubt = 0 if plausible is _western else _DOUBT
-    num_foreign = len(_FOREIGN.sub("", text))
-    return plausible(text) / (num_foreign + text.count(REPLACEMENT) + doubt) if num_foreign else 0.0
+Score = Callable[[str], float]
 
 
 @cache
-def _candidates() -> dict[str, Callable[[str], int]]:
-    """Codecs to guess among, in order of preference at equal scores, with a counter of plausible characters each."""
+def _candidates() -> dict[str, Score]:
+    """Codecs to guess among, in order of preference at equal scores, each with its score of a text decoded by it."""
     punctuation = "\u3000-\u3002\u3008-\u3011\u2014\u2018-\u201d\u2026\uff01-\uff5e"
-    simplified = _counter(_level_one("gb2312", range(0xB0, 0xD8), (0xA1, 0xFF)) + punctuation)
-    traditional = _counter(_level_one("big5", range(0xA4, 0xC7), (0x40, 0xFF)) + punctuation)
     return {
-        "utf-8": _counter("\u00a0-\ud7ff\ue000-\ufffc\U00010000-\U0010ffff"),
+        "utf-8": _utf8,
         # Before GB 18030: Korean bytes are all frequent hanzi too, but Chinese bytes are seldom all hangul.
-        "cp949": _counter("\uac00-\ud7a3" + punctuation),
-        "gb18030": simplified,
-        "big5hkscs": traditional,
-        "cp932": _japanese,
-        "euc_jp": _japanese,
-        "cp1251": _russian,
-        "cp1252": _western,
+        "cp949": _share_of("\uac00-\ud7a3" + punctuation),
+        "gb18030": _share_of(_level_one("gb2312", range(0xB0, 0xD8), (0xA1, 0xFF)) + punctuation),
+        "big5hkscs": _share_of(_level_one("big5", range(0xA4, 0xC7), (0x40, 0xFF)) + punctuation),
+        "cp932": lambda text: _share(_japanese(text), text),
+        "euc_jp": lambda text: _share(_japanese(text), text),
+        "cp1251": lambda text: _share(_russian(text), text),
+        "cp1252": lambda text: _share(_western(text), text, doubt=0),
     }
 
 
-def _counter(members: str) -> Callable[[str], int]:
+def _share(plausible: int, text: str, doubt: int = _DOUBT) -> float:
+    """Share of the non-ASCII characters that this encoding's readers use; a fault counts as two bad ones.
+
+    A handful of characters proves no other script, only that a Western page has an accent or a quote in it: hence the
+    doubt.
+    """
+    num_foreign = len(_FOREIGN.sub("", text))
+    return plausible / (num_foreign + text.count(REPLACEMENT) + doubt) if num_foreign else 0.0
+
+
+def _share_of(members: str) -> Score:
     pattern = re.compile(f"[^{members}]+")
-    return lambda text: len(pattern.sub("", text))
+    return lambda text: _share(len(pattern.sub("", text)), text)
+
+
+def _utf8(text: str) -> float:
+    """Counted in bytes, because two or three of them that fit together prove more than one that does not disproves."""
+    faults = text.count(REPLACEMENT)
+    sound = len(_FOREIGN.sub("", text).replace(REPLACEMENT, "").encode())
+    return sound / (sound + 2 * faults + _DOUBT)
 
 
 def _level_one(codec: str, leads: range, trails: tuple[int, int]) -> str:

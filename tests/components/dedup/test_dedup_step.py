@@ -101,12 +101,13 @@ def test_one_paragraph_more_or_less_is_the_same_text(
     assert kept_urls(tmp_path / "run") == {"whole"}
 
 
-def test_the_longest_text_wins_then_the_first_url(
+def test_the_longest_text_wins_then_the_one_with_fewest_marks_then_the_first_url(
     tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write
 ) -> None:
     text, other = make_text("en", 1, 500), make_text("en", 2, 500)
     documents = [document("a", text), document("b", text + " And one more line."), document("c", text)]
     documents += [document("z", other), document("y", other), document("x", other.upper())]
+    documents.append(document("w", "( " + other.replace(" ", " ... ")))
     run(tmp_path / "run", write(documents))
     assert kept_urls(tmp_path / "run") == {"b", "x"}
 
