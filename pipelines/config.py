@@ -109,7 +109,8 @@ def load_settings(overrides: Sequence[str]) -> Settings:
     Raises:
         ConfigError: For an unknown key (naming the nearest valid one), a wrong type, or an impossible value.
     """
-    return build(Settings, compose(overrides), "")
+    settings: Settings = build(Settings, compose(overrides), "")
+    return settings
 
 
 def compose(overrides: Sequence[str]) -> dict[str, object]:

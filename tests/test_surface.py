@@ -1,7 +1,7 @@
 """The public surface is frozen: every verb, option and config key, as listed in surface.txt.
 
-A change of the surface is a decision: rewrite the list with `python tests/test_surface.py > tests/surface.txt` and say
-so in the changelog.
+A change of the surface is a decision: rewrite the list with `python -P tests/test_surface.py >tests/surface.txt`, say
+it in the changelog.
 """
 
 from __future__ import annotations
