@@ -12,17 +12,17 @@ AGGREGATIONS = ("token_mean", "sequence_mean", "constant")
 WHITENINGS = ("unbiased", "biased", "none")
 
 TRAINING = TrainingConfig(
-    steps=32,
+    steps=24,
     batch_size=64,
     micro_batch=8,
-    lr=3e-4,
+    lr=2e-4,
     warmup_steps=2,
     schedule="linear",
     weight_decay=0.0,
     ranks=2,
-    eval_every=16,
+    eval_every=12,
     log_every=1,
-    checkpoint_every=16,
+    checkpoint_every=8,
 )
 
 
@@ -70,7 +70,7 @@ class PpoConfig:
     temperature: float = 1.0
     gamma: float = 1.0
     lam: float = 0.95
-    kl_coefficient: float = 0.05
+    kl_coefficient: float = 0.1
     kl_target: float | None = None
     kl_horizon: float = 2000.0
     kl_estimator: str = "k1"
