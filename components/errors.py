@@ -59,7 +59,9 @@ class MachineError(HeadwaterError):
 
 def disk_full(error: BaseException | None) -> MachineError | None:
     """The sentence for a full disk, if that lies anywhere behind an error; else None."""
-    while error is not None:
+    seen: set[int] = set()  # a raised and re-raised error may be its own context, some way round
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = str(error.filename or "the disk of the output")
             return MachineError("The disk is full.", where, "free some space or write to another disk, and run again")
