@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import os
 import re
 import typing
 from collections.abc import Iterator, Sequence
@@ -110,7 +111,10 @@ def load_settings(overrides: Sequence[str]) -> Settings:
         ConfigError: For an unknown key (naming the nearest valid one), a wrong type, or an impossible value.
     """
     settings: Settings = build(Settings, compose(overrides), "")
-    return settings
+    if "://" in settings.store:
+        return settings
+    # Processes of a run have other working folders: from here on the store is one absolute place.
+    return dataclasses.replace(settings, store=os.path.abspath(os.path.expanduser(settings.store)))
 
 
 def compose(overrides: Sequence[str]) -> dict[str, object]:

@@ -282,4 +282,4 @@ class _Run:
 
 def _has_work(step: StepStatus) -> bool:
     """Whether a submitted step has begun something that is worth saving."""
-    return step.state not in ("waiting", "retrying")
+    return step.started is not None and step.state != "retrying"

@@ -1,4 +1,4 @@
-"""The context of a step on a Ray cluster: `map` as nested tasks, `launch` as a Ray Train worker group.
+"""The context of a step on a Ray cluster: `map` as nested tasks, `launch` as a group of actors.
 
 Both give what the in-process context gives. A step that waits in `map` has lent its core to the tasks it waits for, so
 one core is enough for any depth. `launch` places all ranks at once or none, so that two steps never hold half a group
@@ -7,10 +7,10 @@ each; results and errors come back through files, whole, as they do from local r
 
 from __future__ import annotations
 
-import functools
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +20,11 @@ import ray
 from ray.exceptions import RayTaskError
 
 from components.channel import Channel
-from components.context import Context, Json, LocalContext, Rank, RankFunction, read_result, write_result
+from components.context import Context, Json, LocalContext, RankFunction, read_result
 from components.errors import HeadwaterError, MachineError, Preempted
-from components.launching import RankLost, prepare_process, read_failure, record_failure
-from pipelines.engine.lease import hold_shared, try_lease
+from components.launching import RankLost, read_failure
+from pipelines.engine.lease import try_lease
+from pipelines.engine.ranks import Job, run_group
 from pipelines.engine.redirect import output_to
 from pipelines.engine.run_step import Order
 from pipelines.engine.step import Resources
@@ -35,6 +36,7 @@ CHUNKS_PER_CORE = 8
 """Chunks a map is cut into for each core: few enough to cost little, enough to even out uneven items."""
 MAP_RETRIES = 2
 OLD_RANKS_DEADLINE_S = 60.0
+RANKS_LOCK = ".ranks.lock"
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,14 @@ class RayContext(LocalContext):
         _wait_for_old_ranks(self.scratch)
         self.launches.append(len(self.launches) + 1)
         folder = Path(tempfile.mkdtemp(prefix="launch-", dir=self.scratch))
+        name = f"{self.order.token if self.order else uuid.uuid4().hex}:{self.launches[-1]}"
         self._record("placing", note=f"for {workers} x {self.resources.cpus:g} free cores")
         try:
-            _run_group(functools.partial(_run_rank, fn, folder, self), workers, self.resources, folder)
+            job = Job(fn, self.channel, folder, self.scratch / RANKS_LOCK)
+            run_group(job, workers, self.resources, name, lambda: self._record("placed"))
             return read_result(folder)
+        except (RankLost, RayTaskError) as error:
+            raise _cause(folder, error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -145,7 +151,7 @@ def _wait_for_old_ranks(scratch: Path) -> None:
     """Ranks of an attempt that was killed die a moment after it; until then they may still write a checkpoint."""
     deadline = time.monotonic() + OLD_RANKS_DEADLINE_S
     while time.monotonic() < deadline:
-        with try_lease(scratch / ".ranks.lock") as free:
+        with try_lease(scratch / RANKS_LOCK) as free:
             if free:
                 return
         time.sleep(0.1)
@@ -154,39 +160,9 @@ def _wait_for_old_ranks(scratch: Path) -> None:
     )
 
 
-def _run_group(loop: Callable[[], None], workers: int, resources: Resources, folder: Path) -> None:
-    """Runs the group; of several failures raises our own error first, since peers of a rank only lose a connection."""
-    from ray.train import TrainingFailedError
-
-    from pipelines.engine.worker_group import run_group
-
-    try:
-        run_group(loop, workers, resources, folder)
-    except (RankLost, TrainingFailedError) as error:
-        failure = read_failure(folder)
-        if failure is None or (isinstance(error, RankLost) and not isinstance(failure, HeadwaterError)):
-            raise
-        raise failure from error
-
-
-def _run_rank(fn: RankFunction, folder: Path, context: RayContext) -> None:
-    """The body of every rank."""
-    import ray.train
-    import torch.distributed as dist
-    from ray.train.torch import get_device
-
-    place = ray.train.get_context()
-    world, local = place.get_world_size(), place.get_local_rank()
-    rank = Rank(place.get_world_rank(), world, local, str(get_device()), context.channel)
-    prepare_process(rank.device)
-    with hold_shared(context.scratch / ".ranks.lock"), output_to(context.channel.folder / "log.txt"):
-        if rank.rank == 0:
-            context._record("placed")
-        try:
-            result = fn(rank)
-        except BaseException as error:
-            record_failure(folder, rank.rank, error)
-            raise
-        if rank.rank == 0:
-            write_result(folder, result)
-        dist.destroy_process_group()
+def _cause(folder: Path, error: Exception) -> Exception:
+    """What ended a group: our own error, then a lost rank (its peers only lost their connection), then the rest."""
+    failure = read_failure(folder)
+    if failure is None or (isinstance(error, RankLost) and not isinstance(failure, HeadwaterError)):
+        return error
+    return failure

@@ -18,6 +18,7 @@ import ray.exceptions as gone
 from components.errors import MachineError, StepError
 from pipelines.engine.cluster import Capacity, ClusterConfig, Lost, usable_cpus
 from pipelines.engine.events import Failure
+from pipelines.engine.ranks import free_groups
 from pipelines.engine.ray_context import ray_maker
 from pipelines.engine.retry import FailureClass
 from pipelines.engine.run_step import Order, Outcome, run_step
@@ -64,7 +65,14 @@ class RayBackend:
         if not self._running:
             return []
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
-        return [(order, _result(reference, order)) for reference in ready if (order := self._running.pop(reference))]
+        ended = []
+        for reference in ready:
+            order = self._running.pop(reference)
+            outcome = _result(reference, order)
+            if isinstance(outcome, Lost):
+                free_groups(order.token)
+            ended.append((order, outcome))
+        return ended
 
     def cancel(self, step: str) -> None:
         """See `Backend.cancel`."""
@@ -72,6 +80,7 @@ class RayBackend:
             if order.entry.name == step:
                 ray.cancel(reference, force=True)
                 del self._running[reference]
+                free_groups(order.token)
 
     def capacity(self) -> Capacity:
         """What the cluster has now."""

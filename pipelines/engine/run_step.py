@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Order:
         inputs: Artifact folders and external files by input name.
         session: Number of this `execute` of the run.
         attempt: Number of the attempt in it, from 1.
+        token: Unique to the attempt; names what it reserves on the cluster.
     """
 
     entry: PlanEntry
@@ -52,6 +54,7 @@ class Order:
     inputs: Mapping[str, Path]
     session: int
     attempt: int
+    token: str = field(default_factory=lambda: f"headwater-{uuid.uuid4().hex}")
 
     @property
     def folder(self) -> Path:

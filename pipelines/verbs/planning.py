@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pipelines.config import Settings
@@ -27,6 +28,11 @@ def plan_lines(plan: Plan, settings: Settings) -> list[str]:
         f"recipe {settings.recipe}, preset {settings.preset}, store {settings.store}, cluster {settings.cluster.kind}"
     )
     return [head, *(f"  {_row(entry)}" for entry in plan.entries), _closing(plan)]
+
+
+def shortest(path: str) -> str:
+    """A path as a person would type it from here."""
+    return min(path, os.path.relpath(path), key=len)
 
 
 def _row(entry: PlanEntry) -> str:

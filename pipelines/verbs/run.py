@@ -21,7 +21,7 @@ from pipelines.live import clock, shown
 from pipelines.report.report import write_report
 from pipelines.runs import create_run
 from pipelines.tracking.mlflow_sink import tracked
-from pipelines.verbs.planning import plan_lines, plan_of, plan_record
+from pipelines.verbs.planning import plan_lines, plan_of, plan_record, shortest
 
 
 def run(overrides: Sequence[str], run_id: str | None, as_json: bool) -> int:
@@ -52,7 +52,7 @@ def _close(status: RunStatus, settings: Settings, folder: Path, plan: Plan, as_j
         return status.exit_code
     if status.state == "done":
         _print_scores(Path(settings.store), folder)
-        print(f"run {status.run_id} done in {clock(status.seconds)}. Report: {report}")
+        print(f"run {status.run_id} done in {clock(status.seconds)}. Report: {shortest(str(report))}")
         print("next: headwater chat | headwater ui | headwater plan clean.min_chars=200")
     elif status.error is not None:
         print(f"headwater: {status.error.to_error()}", file=sys.stderr)

@@ -130,3 +130,11 @@ def test_a_wrong_cron_text_is_refused(store: str, capsys: pytest.CaptureFixture[
 def test_submit_without_a_cluster_says_where_it_looked(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "cluster.dashboard=http://127.0.0.1:9", store]) == 4
     assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_the_store_is_absolute_for_processes_with_another_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["config", "show", "--json", "store=here"]) == 0
+    assert json.loads(capsys.readouterr().out)["store"] == str(tmp_path / "here")
