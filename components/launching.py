@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -49,24 +50,64 @@ def prepare_process(device: str) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@dataclass(frozen=True)
+class Seat:
+    """A rank's place in its group.
+
+    Attributes:
+        rank: Number of the rank.
+        world_size: Ranks in the group.
+        local_rank: Number of the rank on its machine.
+        local_world_size: Ranks on that machine.
+        address: Where rank 0 can be reached.
+        port: The port it listens on.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    address: str
+    port: int
+
+
 @contextmanager
-def process_group(rank: int, world_size: int, port: int, device: str) -> Iterator[None]:
-    """A process group over loopback for the time of the block."""
+def process_group(seat: Seat, device: str) -> Iterator[None]:
+    """A process group (NCCL on CUDA, else gloo) for the time of the block.
+
+    A larger group is left in peace when the block fails: leaving it could wait for peers that wait for this rank.
+    """
     import torch.distributed as dist
 
     os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(world_size),
-        LOCAL_WORLD_SIZE=str(world_size),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
+        RANK=str(seat.rank),
+        LOCAL_RANK=str(seat.local_rank),
+        WORLD_SIZE=str(seat.world_size),
+        LOCAL_WORLD_SIZE=str(seat.local_world_size),
+        MASTER_ADDR=seat.address,
+        MASTER_PORT=str(seat.port),
     )
     dist.init_process_group("nccl" if device != "cpu" else "gloo", timeout=GROUP_TIMEOUT)
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        if seat.world_size == 1:
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+def run_rank(fn: RankFunction, seat: Seat, device: str, channel: Channel, folder: Path) -> None:
+    """The body of a rank's process: joins the group, calls `fn`, leaves its result or its error in `folder`."""
+    prepare_process(device)
+    with process_group(seat, device):
+        try:
+            result = fn(Rank(seat.rank, seat.world_size, seat.local_rank, device, channel))
+        except BaseException as error:
+            record_failure(folder, seat.rank, error)
+            raise
+        if seat.rank == 0:
+            write_result(folder, result)
 
 
 def device_of(local_rank: int) -> str:
@@ -89,12 +130,12 @@ def launch_local(fn: RankFunction, workers: int, channel: Channel, scratch: Path
     port = free_port()
     try:
         if workers == 1:
-            _run_rank(0, fn, 1, port, channel, folder, False)
+            _run_local(0, fn, 1, port, channel, folder, False)
         else:
             from torch.multiprocessing.spawn import start_processes
 
             context = start_processes(  # type: ignore[no-untyped-call]
-                _run_rank, (fn, workers, port, channel, folder, True), workers, join=False, start_method="spawn"
+                _run_local, (fn, workers, port, channel, folder, True), workers, join=False, start_method="spawn"
             )
             try:
                 while not context.join():
@@ -121,22 +162,13 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _run_rank(
+def _run_local(
     rank: int, fn: RankFunction, world_size: int, port: int, channel: Channel, folder: Path, spawned: bool
 ) -> None:
     if spawned:
         _die_with_parent()
-    device = device_of(rank)
-    prepare_process(device)
-    with process_group(rank, world_size, port, device):
-        try:
-            result = fn(Rank(rank, world_size, rank, device, channel))
-        except BaseException as error:
-            if spawned:
-                record_failure(folder, rank, error)
-            raise
-        if rank == 0:
-            write_result(folder, result)
+    seat = Seat(rank, world_size, rank, world_size, "127.0.0.1", port)
+    run_rank(fn, seat, device_of(rank), channel, folder)
 
 
 def record_failure(folder: Path, rank: int, error: BaseException) -> None:

@@ -251,3 +251,23 @@ def rank_lingers(rank: Rank, folder: str) -> Json:
     (Path(folder) / f"rank-{rank.rank}").write_text(str(os.getpid()))
     time.sleep(600)
     return None
+
+
+def rank_kills_its_step(rank: Rank, step: int, mark: str) -> Json:
+    """Kills the process that launched it, the first time."""
+    import torch.distributed as dist
+
+    dist.barrier()
+    if not Path(mark).exists():
+        dist.barrier()
+        if rank.rank == 0:
+            Path(mark).touch()
+            os.kill(step, signal.SIGKILL)
+        time.sleep(600)
+    return None
+
+
+def launching_then_killed(ctx: Context, config: ToyConfig) -> Metrics:
+    """Dies while its ranks run, the first time."""
+    ctx.launch(functools.partial(rank_kills_its_step, step=os.getpid(), mark=str(ctx.scratch / "mark")), 2)
+    return {}

@@ -126,6 +126,26 @@ def test_a_killed_rank_is_a_crash_and_tried_again(store: Store):
     assert status.steps["launching_killed"].metrics == {"sum": 2.0}
 
 
+def test_the_cores_of_ranks_come_back_when_their_step_is_killed(store: Store):
+    status = run_on_ray(single(toy.launching_then_killed, ranks=2), store)
+    assert (states(status), status.error) == ({"launching_then_killed": "done"}, None)
+    assert kinds(store, status) == ["started", "placing", "placed", "retrying", "started", "placing", "placed", "done"]
+
+
+def test_ranks_that_wait_for_room_can_be_stopped(store: Store, tmp_path: Path):
+    gate = tmp_path / "gate"
+    recipe = Recipe("toy")
+    recipe.step(toy.waits_for, ToyConfig(text=str(gate)))
+    recipe.step(toy.launching, ToyConfig(), ranks=2)
+    folder = store.run_folder("waiting")
+    stop = threading.Event()
+    watcher = stop_once(lambda: any(event["kind"] == "placing" for event in read_events(folder)), stop)
+    status = run_on_ray(recipe, store, stop=stop, run_folder=folder)
+    watcher.join()
+    assert states(status) == {"waits_for": "stopped", "launching": "stopped"}
+    assert not any("force" in step.note for step in status.steps.values())
+
+
 def test_more_ranks_than_the_cluster_can_ever_hold_fail_at_once(store: Store):
     status = run_on_ray(single(toy.launching, ranks=300), store)
     assert status.exit_code == 4
