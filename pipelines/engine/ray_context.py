@@ -88,7 +88,11 @@ class RayContext(LocalContext):
             run_group(job, workers, self.resources, name, lambda: self._record("placed"))
             return read_result(folder)
         except (RankLost, RayTaskError) as error:
-            raise _cause(folder, error) from error
+            failure = read_failure(folder)
+            # Peers of a lost rank only lost their connection: what they say counts if it is an error of ours.
+            if failure is None or (isinstance(error, RankLost) and not isinstance(failure, HeadwaterError)):
+                raise
+            raise failure from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -158,11 +162,3 @@ def _wait_for_old_ranks(scratch: Path) -> None:
     raise MachineError(
         f"Ranks of an earlier attempt still run after {OLD_RANKS_DEADLINE_S:g} s.", str(scratch), "end them, run again"
     )
-
-
-def _cause(folder: Path, error: Exception) -> Exception:
-    """What ended a group: our own error, then a lost rank (its peers only lost their connection), then the rest."""
-    failure = read_failure(folder)
-    if failure is None or (isinstance(error, RankLost) and not isinstance(failure, HeadwaterError)):
-        return error
-    return failure

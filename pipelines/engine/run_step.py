@@ -211,6 +211,10 @@ def _same_process_state() -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(environment)
+        # Only what differs is touched: other threads of the process read the environment without asking Python.
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        for name, value in environment.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
         os.chdir(folder)

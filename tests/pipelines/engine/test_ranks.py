@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +45,7 @@ def test_numbers_are_complete_and_machines_stay_together(nodes: list[str], rando
     seats = [seat for seat, _ in seated([found[index] for index in order])]
     assert [seat.rank for seat in seats] == list(range(len(nodes)))
     placed = [found[index].node for index in order]
-    assert len([1 for a, b in zip(placed, placed[1:], strict=False) if a != b]) == len(set(nodes)) - 1
+    assert len([1 for one, other in itertools.pairwise(placed) if one != other]) == len(set(nodes)) - 1
     for node in set(nodes):
         local = [seat.local_rank for seat, where in zip(seats, placed, strict=True) if where == node]
         assert local == list(range(nodes.count(node)))
