@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from components.context import Json
@@ -59,7 +59,10 @@ def execute(plan: Plan, store: Store, run_folder: Path, cluster: ClusterConfig, 
             events.append(run_folder, "run_ended", session=session, state=state, error=error)
         return events.fold(run_folder)
     except OSError as error:
-        raise disk_full(error) or error from error
+        full = disk_full(error)
+        if full is None:
+            raise
+        raise full from error
 
 
 @contextmanager
@@ -186,6 +189,9 @@ class _Run:
             order.record("retrying", key=order.entry.key, note=note, detail=detail)
             self.later.append((time.monotonic() + decision.delay_s, order.entry))
             return
+        if decision.retry and self.stop.is_set():
+            order.record("stopped", key=order.entry.key, note=f"{REASONS[failure_class]} while it was asked to stop")
+            return
         if failure_class != "error" or failure is None:
             failure = Failure(
                 "MachineError",
@@ -193,6 +199,9 @@ class _Run:
                 str(order.log),
                 f"headwater logs {name}; give it more memory or fewer ranks, and run again to continue",
             )
+        self._fail(order, failure)
+
+    def _fail(self, order: Order, failure: Failure) -> None:
         order.record("failed", key=order.entry.key, error=failure.to_json())
         self.failure = self.failure or failure
 
@@ -213,11 +222,15 @@ class _Run:
 
     def _submit(self, backend: Backend, entry: PlanEntry) -> None:
         self.attempts[entry.name] += 1
-        inputs = {name: self._input(artifact) for name, artifact in entry.step.inputs.items()}
         root = str(self.store.root.path)
-        order = Order(entry, root, self.run_folder, inputs, self.session, self.attempts[entry.name])
-        self.running[entry.name] = order
-        backend.submit(order)
+        order = Order(entry, root, self.run_folder, {}, self.session, self.attempts[entry.name])
+        try:
+            inputs = {name: self._input(artifact) for name, artifact in entry.step.inputs.items()}
+        except MachineError as error:
+            self._fail(order, Failure.of(error))
+            return
+        self.running[entry.name] = replace(order, inputs=inputs)
+        backend.submit(self.running[entry.name])
 
     def _input(self, artifact: Artifact) -> Path:
         if artifact.path is not None:
@@ -232,6 +245,10 @@ class _Run:
     def _wind_down(self, backend: Backend) -> set[str]:
         """Gives running steps their grace to save and end; returns those that finished all the same."""
         finished: set[str] = set()
+        for name in {entry.name for _, entry in self.later} - self.busy:
+            attempt = self.attempts[name]
+            note = "waited for its next attempt"
+            events.append(self.run_folder, "stopped", name, session=self.session, attempt=attempt, note=note)
         deadline = time.monotonic() + self.cluster.grace_s
         try:
             while self.running and time.monotonic() < deadline:

@@ -271,3 +271,45 @@ def launching_then_killed(ctx: Context, config: ToyConfig) -> Metrics:
     """Dies while its ranks run, the first time."""
     ctx.launch(functools.partial(rank_kills_its_step, step=os.getpid(), mark=str(ctx.scratch / "mark")), 2)
     return {}
+
+
+def dies_when_asked(ctx: Context, config: ToyConfig) -> Metrics:
+    """Its machine goes down as soon as the run is asked to stop."""
+    Path(f"{config.text}.begun").touch()
+    while not ctx.should_stop():
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def vandal(ctx: Context, config: ToyConfig, left: Path) -> Metrics:
+    """Deletes what it was given."""
+    (left / "part" / "text.txt").unlink()
+    return {}
+
+
+def after(ctx: Context, config: ToyConfig, left: Path, right: Path) -> Metrics:
+    """Reads two inputs."""
+    return {}
+
+
+def rank_counts(rank: Rank, folder: str, count: int) -> Json:
+    """Counts in step with its peer and saves after each number."""
+    import torch.distributed as dist
+
+    path = Path(folder) / "count"
+    start = int(path.read_text()) if path.exists() else 0
+    dist.barrier()
+    for number in range(start, count):
+        time.sleep(0.02)
+        dist.barrier()
+        if rank.rank == 0:
+            path.with_name("next").write_text(str(number + 1))
+            path.with_name("next").replace(path)
+    return start
+
+
+def counting_ranks(ctx: Context, config: ToyConfig) -> Metrics:
+    """Counts on two ranks."""
+    body = functools.partial(rank_counts, folder=str(ctx.scratch), count=config.count)
+    return {"started_at": float(str(ctx.launch(body, 2)))}

@@ -207,6 +207,17 @@ def test_a_killed_driver_is_seen_and_the_next_run_continues_from_scratch(store: 
     assert status.steps["counting"].metrics["started_at"] >= 1
 
 
+def test_an_input_that_is_deleted_during_the_run_is_named(store: Store):
+    recipe = Recipe("toy")
+    source = recipe.step(toy.source, ToyConfig())
+    recipe.step(toy.after, ToyConfig(), left=source, right=recipe.step(toy.vandal, ToyConfig(), left=source))
+    status = run_recipe(recipe, store)
+    assert states(status) == {"source": "done", "vandal": "done", "after": "failed"}
+    assert status.error is not None
+    assert (status.error.what, status.error.fix) == ("The artifact of source is gone.", "run again to rebuild it")
+    assert plan_of(recipe, store)["source"].state == "runs"
+
+
 def test_two_runs_of_one_key_build_it_once_and_share_it(store: Store, tmp_path: Path):
     gate = tmp_path / "gate"
     runs = [start(store, name, "waits_for", text=str(gate)) for name in ("one", "two")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -199,6 +201,15 @@ def test_a_step_that_does_not_listen_is_ended_after_its_grace(store: Store, tmp_
     assert states(run_on_ray(single(toy.source), store)) == {"source": "done"}
 
 
+def test_a_step_whose_machine_goes_down_with_the_stop_counts_as_stopped(store: Store, tmp_path: Path):
+    stop = threading.Event()
+    mark = tmp_path / "mark"
+    watcher = stop_once(Path(f"{mark}.begun").exists, stop)
+    status = run_on_ray(single(toy.dies_when_asked, text=str(mark)), store, stop=stop)
+    watcher.join()
+    assert (status.state, status.exit_code, states(status)) == ("stopped", 3, {"dies_when_asked": "stopped"})
+
+
 def test_a_stopped_step_continues_in_the_next_run(store: Store):
     stop = threading.Event()
     recipe = single(toy.counting, count=150)
@@ -218,6 +229,31 @@ def test_steps_run_in_other_processes_than_the_driver(store: Store, tmp_path: Pa
     artifact = plan_of(recipe, store)["waits_for"].artifact
     assert artifact is not None
     assert int((artifact / "pid.txt").read_text()) != os.getpid()
+
+
+@pytest.mark.slow
+def test_a_killed_driver_takes_its_ranks_with_it_and_the_next_run_continues(store: Store, tmp_path: Path):
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import toy_steps as toy\n"
+        "from engine_help import run_recipe\n"
+        "from pipelines.engine.step import Recipe\n"
+        "from pipelines.engine.store import Store\n"
+        "store, recipe = Store(sys.argv[1]), Recipe('toy')\n"
+        "recipe.step(toy.counting_ranks, toy.ToyConfig(count=200), ranks=2)\n"
+        "run_recipe(recipe, store, 'local', run_folder=store.run_folder('killed'))\n"
+    )
+    recipe = single(toy.counting_ranks, ranks=2, count=200)
+    saved = store.scratch("counting_ranks", plan_of(recipe, store)["counting_ranks"].key) / "count"
+    with subprocess.Popen([sys.executable, "-c", program, str(store.root.path)]) as driver:
+        stop = threading.Event()
+        stop_once(saved.exists, stop).join()
+        driver.kill()
+    assert fold(store.run_folder("killed")).state == "interrupted"
+    status = run_on_ray(recipe, store)
+    assert (states(status), status.error) == ({"counting_ranks": "done"}, None)
+    assert status.steps["counting_ranks"].metrics["started_at"] >= 1
 
 
 def test_the_status_is_the_same_for_any_reader(store: Store):
