@@ -242,8 +242,8 @@ def test_a_killed_run_continues_by_submit_and_learns_the_same(
     states = state_of(killed)
     assert [name for name in STEPS[: STEPS.index("pretrain")] if states[name] != "cached"] == []
     assert {states[name] for name in STEPS[STEPS.index("pretrain") :]} == {"done"}
-    log = (killed / "runs" / "job-2" / "steps" / "pretrain" / "log.txt").read_text(encoding="utf-8")
-    assert "step-" in log, "pretraining did not say that it continued from a checkpoint"
+    journal = (killed / "runs" / "job-2" / "steps" / "pretrain" / "journal.jsonl").read_text(encoding="utf-8")
+    assert "training continues from step" in journal
     undisturbed, resumed = (
         json.loads((artifact(store, "pretrain") / "curve.json").read_text(encoding="utf-8"))
         for store in (finished[0], killed)
