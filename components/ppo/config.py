@@ -15,7 +15,7 @@ TRAINING = TrainingConfig(
     steps=24,
     batch_size=64,
     micro_batch=8,
-    lr=2e-4,
+    lr=3e-4,
     warmup_steps=2,
     schedule="linear",
     weight_decay=0.0,
@@ -49,6 +49,9 @@ class PpoConfig:
         kl_estimator: Per-token penalty: "k1" (unbiased), "k2", "k3" or "abs".
         score_clip: Largest size of a normalised score; unset does not clip.
         missing_eos_penalty: Taken off the score of a reply that was cut at `max_new_tokens`.
+        min_reply_tokens: Replies below so many tokens lose `short_penalty` in proportion to what is missing. A small
+            policy soon finds that a single word of praise offends no reward model; 0 lets it.
+        short_penalty: Taken off the score of an empty reply.
         whitening: Variance by which advantages are whitened: "unbiased", "biased", or "none" for no whitening.
         clip_low: The policy's ratio is not rewarded below 1 - clip_low.
         clip_high: Nor above 1 + clip_high; as clip_low if unset.
@@ -61,9 +64,9 @@ class PpoConfig:
     """
 
     training: TrainingConfig = TRAINING
-    critic_lr: float = 1e-3
+    critic_lr: float = 1.5e-3
     critic_warmup: int = 0
-    mini_batches: int = 4
+    mini_batches: int = 2
     epochs: int = 2
     max_prompt_tokens: int = 64
     max_new_tokens: int = 40
@@ -76,6 +79,8 @@ class PpoConfig:
     kl_estimator: str = "k1"
     score_clip: float | None = 5.0
     missing_eos_penalty: float = 1.0
+    min_reply_tokens: int = 10
+    short_penalty: float = 1.0
     whitening: str = "unbiased"
     clip_low: float = 0.2
     clip_high: float | None = None
@@ -92,8 +97,15 @@ class PpoConfig:
         require_choice("ppo.aggregation", self.aggregation, AGGREGATIONS)
         for name in ("mini_batches", "epochs", "max_prompt_tokens", "max_new_tokens", "eval_prompts"):
             self._at_least(name, 1)
-        for name in ("critic_warmup", "kl_coefficient", "missing_eos_penalty", "entropy_coefficient"):
+        for name in ("critic_warmup", "kl_coefficient", "missing_eos_penalty", "short_penalty", "entropy_coefficient"):
             self._at_least(name, 0)
+        require(
+            0 <= self.min_reply_tokens <= self.max_new_tokens,
+            "ppo.min_reply_tokens",
+            self.min_reply_tokens,
+            f"must lie between 0 and ppo.max_new_tokens={self.max_new_tokens}",
+            "ppo.min_reply_tokens=0",
+        )
         for name in ("critic_lr", "temperature", "kl_horizon", "kl_target", "score_clip", "clip_low", "clip_high"):
             self._above(name, 0)
         self._above("clip_value", 0)

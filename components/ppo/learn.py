@@ -1,7 +1,7 @@
 """What is learned from a rollout: rewards per token, advantages, and the optimizer steps of actor and critic.
 
 The reward of a token is the price of its drift from the reference; the last token also gets the judge's score, less
-the penalty if the reply was cut. Both models then take the same mini-batches, several times over.
+penalties if the reply was cut or is short. Both models then take the same mini-batches, several times over.
 
 Batches are cut once, globally: a mini-batch is a set of rows of the whole rollout, each rank takes every
 world_size-th of them, sorts them by length and forwards them in micro-batches. Loss weights are made for the whole
@@ -76,12 +76,18 @@ def make_lesson(rollout: Rollout, config: PpoConfig, kl_coefficient: float) -> L
     kl_BS = estimate_kl(rollout.log_probs, rollout.reference, config.kl_estimator)
     rewards_BS = -kl_coefficient * kl_BS
     ends_B1 = rollout.lengths[:, None] - 2
-    outcome_B = rollout.scores - config.missing_eos_penalty * (~rollout.finished)
-    rewards_BS = rewards_BS.scatter_add(1, ends_B1, outcome_B[:, None])
+    rewards_BS = rewards_BS.scatter_add(1, ends_B1, outcome_of(rollout, config)[:, None])
     advantages_BS, returns_BS = gae(rewards_BS, rollout.values, rollout.mask, config.gamma, config.lam)
     if config.whitening != "none":
         advantages_BS = whiten(advantages_BS, rollout.mask, unbiased=config.whitening == "unbiased")
     return Lesson(rollout, rewards_BS, advantages_BS, returns_BS)
+
+
+def outcome_of(rollout: Rollout, config: PpoConfig) -> Tensor:
+    """What each whole reply is worth, [B]: its score, less the penalties for being cut and for being short."""
+    missing_B = (1 - rollout.mask.sum(1) / max(1, config.min_reply_tokens)).clamp(min=0)
+    short_B = config.short_penalty * missing_B if config.min_reply_tokens else torch.zeros_like(missing_B)
+    return rollout.scores - config.missing_eos_penalty * (~rollout.finished) - short_B
 
 
 def micro_batches(

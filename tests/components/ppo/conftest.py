@@ -47,6 +47,8 @@ CONFIG = PpoConfig(
     max_prompt_tokens=12,
     max_new_tokens=10,
     missing_eos_penalty=0.5,
+    min_reply_tokens=0,
+    kl_coefficient=0.05,
     eval_prompts=32,
 )
 

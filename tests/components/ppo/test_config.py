@@ -17,6 +17,7 @@ from components.ppo.config import PpoConfig
         ("kl_target", 0.0, "ppo.kl_target="),
         ("dual_clip", 1.0, "ppo.dual_clip=2"),
         ("temperature", 0.0, "ppo.temperature="),
+        ("min_reply_tokens", 41, "ppo.min_reply_tokens=0"),
     ],
 )
 def test_an_impossible_setting_is_refused_by_name_with_a_fix(field, value, fix):

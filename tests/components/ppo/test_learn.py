@@ -12,7 +12,7 @@ from components.ppo.config import PpoConfig
 from components.ppo.learn import describe_rollout, make_lesson, micro_batches
 from components.ppo.rollout import Rollout, draw_prompts
 
-PLAIN = PpoConfig(gamma=1.0, lam=1.0, whitening="none", missing_eos_penalty=0.5)
+PLAIN = PpoConfig(gamma=1.0, lam=1.0, whitening="none", missing_eos_penalty=0.5, min_reply_tokens=0)
 
 
 def make_rollout(lengths, prompt=3, width=12):
@@ -44,6 +44,12 @@ def test_each_token_pays_for_its_drift_and_the_last_one_gets_the_score():
 def test_a_reply_that_was_cut_pays_the_penalty():
     lesson = make_lesson(make_rollout([3, 2]), PLAIN, kl_coefficient=0.0)
     assert lesson.rewards.sum(1).tolist() == pytest.approx([1.0 - 0.5, 2.0])
+
+
+def test_a_short_reply_pays_for_what_is_missing():
+    config = dataclasses.replace(PLAIN, min_reply_tokens=4, short_penalty=2.0)
+    lesson = make_lesson(make_rollout([2, 4, 6]), config, kl_coefficient=0.0)
+    assert lesson.rewards.sum(1).tolist() == pytest.approx([1.0 - 2.0 * 0.5, 2.0, 3.0])
 
 
 def test_returns_are_what_is_still_to_come_when_lambda_is_1():
