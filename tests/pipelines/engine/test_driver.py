@@ -112,6 +112,15 @@ def test_a_failing_step_keeps_what_is_done_and_skips_what_follows(store: Store):
     assert plan_of(recipe, store)["bad_data"].state == "runs"
 
 
+def test_after_a_failure_what_runs_is_finished_and_nothing_new_is_started(store: Store):
+    recipe = Recipe("toy")
+    recipe.step(toy.bad_data, ToyConfig())
+    recipe.step(toy.join, ToyConfig(), left=recipe.step(toy.source, ToyConfig()))
+    recipe.step(toy.source, ToyConfig(), name="other")
+    status = run_recipe(recipe, store)
+    assert states(status) == {"bad_data": "failed", "source": "done", "other": "done", "join": "skipped"}
+
+
 def test_the_next_run_continues_after_a_failure(store: Store):
     def recipe(second: StepFunction) -> Recipe:
         made = Recipe("toy")

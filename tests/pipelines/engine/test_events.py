@@ -71,7 +71,9 @@ def test_a_second_launch_waits_for_room_after_the_first_had_it():
     ]
     step = fold_events(history, {}, "r", 40.0).steps["clean"]
     assert (step.state, step.note) == ("waiting", "for 2 x 1 free cores")
-    assert fold_events([*history, happened("placed", launch=2)], {}, "r", 40.0).steps["clean"].state == "running"
+    history.append(happened("placed", launch=2))
+    assert fold_events(history, {}, "r", 40.0).steps["clean"].state == "running"
+    assert fold_events([*history, happened("done")], {}, "r", 40.0).steps["clean"].state == "done"
 
 
 def test_a_new_session_starts_with_a_clean_table():

@@ -36,6 +36,10 @@ def test_rate_and_time_left_come_from_the_window(tmp_path: Path):
     assert tail.eta_s(now=1015) == 15.0
 
 
+def test_a_count_that_starts_again_gets_its_own_rate(tmp_path: Path):
+    assert read_tail(journal(tmp_path, [progress(1, 90), progress(2, 0), progress(4, 10)])).rate == 5.0
+
+
 @pytest.mark.parametrize(
     "lines",
     [
