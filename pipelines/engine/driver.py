@@ -23,7 +23,7 @@ from components.errors import HeadwaterError, MachineError, disk_full
 from pipelines.engine import events
 from pipelines.engine.cluster import Backend, ClusterConfig, Lost, open_backend
 from pipelines.engine.events import DRIVER_LOCK, Failure, RunState, RunStatus, StepStatus, step_folder
-from pipelines.engine.lease import is_held, try_lease
+from pipelines.engine.lock import is_held, try_lock
 from pipelines.engine.manifest import finite
 from pipelines.engine.plan import Plan, PlanEntry
 from pipelines.engine.retry import REASONS, FailureClass, RetryPolicy, decide
@@ -69,7 +69,7 @@ def execute(plan: Plan, store: Store, run_folder: Path, cluster: ClusterConfig, 
 def _only_driver(run_folder: Path) -> Iterator[None]:
     """Holds the driver's lock; someone asking for the status may have it for an instant."""
     for _ in range(LOCK_TRIES):
-        with try_lease(run_folder / DRIVER_LOCK) as mine:
+        with try_lock(run_folder / DRIVER_LOCK) as mine:
             if mine:
                 yield
                 return

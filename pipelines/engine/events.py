@@ -25,7 +25,7 @@ from components import errors
 from components.context import Json
 from components.errors import HeadwaterError
 from components.publish import publish_new, read_json
-from pipelines.engine.lease import is_held
+from pipelines.engine.lock import is_held
 from pipelines.engine.progress import read_tail
 
 StepState: TypeAlias = Literal["waiting", "running", "retrying", "cached", "done", "failed", "stopped", "skipped"]

@@ -28,7 +28,7 @@ from components.channel import Channel
 from components.context import RankFunction, free_port
 from components.errors import Preempted
 from components.launching import RankLost, Seat, run_rank
-from pipelines.engine.lease import hold_shared
+from pipelines.engine.lock import hold_shared
 from pipelines.engine.redirect import output_to
 from pipelines.engine.step import Resources
 

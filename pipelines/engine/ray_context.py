@@ -23,7 +23,7 @@ from components.channel import Channel
 from components.context import Context, Json, LocalContext, RankFunction, read_result
 from components.errors import HeadwaterError, MachineError, Preempted
 from components.launching import RankLost, read_failure
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.engine.ranks import Job, run_group
 from pipelines.engine.redirect import output_to
 from pipelines.engine.run_step import Order
@@ -155,7 +155,7 @@ def _wait_for_old_ranks(scratch: Path) -> None:
     """Ranks of an attempt that was killed die a moment after it; until then they may still write a checkpoint."""
     deadline = time.monotonic() + OLD_RANKS_DEADLINE_S
     while time.monotonic() < deadline:
-        with try_lease(scratch / RANKS_LOCK) as free:
+        with try_lock(scratch / RANKS_LOCK) as free:
             if free:
                 return
         time.sleep(0.1)

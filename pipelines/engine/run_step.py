@@ -24,7 +24,7 @@ from components.launching import RankFailed, RankLost
 from pipelines.engine import events
 from pipelines.engine.events import Failure
 from pipelines.engine.identity import describe_config, redacted
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.engine.manifest import InputRecord
 from pipelines.engine.plan import PlanEntry
 from pipelines.engine.redirect import output_to
@@ -112,7 +112,7 @@ def run_step(order: Order, make_context: ContextMaker) -> Outcome:
     started = time.time()
     try:
         store = Store(order.store)
-        with try_lease(store.lease(order.entry.name, order.entry.key)) as mine:
+        with try_lock(store.lease(order.entry.name, order.entry.key)) as mine:
             if not mine:
                 return Outcome("busy")
             found = store.lookup(order.entry.name, order.entry.key)

@@ -173,7 +173,7 @@ class Store:
         return folder.is_dir() and any(folder.iterdir())
 
     def lease(self, step: str, key: str) -> Path:
-        """The lock file of a key, for `lease.try_lease`."""
+        """The lock file of a key, for `lease.try_lock`."""
         return self.root.local(f"leases/{step}-{key[:KEY_CHARS]}.lock")
 
     def run_folder(self, run_id: str) -> Path:

@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias
 
 from components.errors import HeadwaterError
 from pipelines.engine.events import fold
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.schedule import entry as entries
 from pipelines.schedule.entry import Entry
 from pipelines.schedule.ticks import (
@@ -136,7 +136,7 @@ class Server:
 
     def _serve_entry(self, entry: Entry) -> datetime:
         lease = entries.folder_of(self._store, entry.name) / "serving.lock"
-        with try_lease(lease) as mine:
+        with try_lock(lease) as mine:
             while mine and (due := due_ticks(entry, self._answered_until(entry), self._clock.now())):
                 self._answer(entry, due)
             return next_tick(entry, self._clock.now())

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from components.publish import publish_json, read_json
 from pipelines.engine.events import DRIVER_LOCK, RunStatus, StepStatus, fold_events, read_events, step_folder
 from pipelines.engine.identity import KEY_CHARS
-from pipelines.engine.lease import is_held
+from pipelines.engine.lock import is_held
 from pipelines.engine.store import Found
 from pipelines.tracking.convert import (
     METRICS_PER_BATCH,

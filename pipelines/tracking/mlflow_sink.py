@@ -26,7 +26,7 @@ from pathlib import Path
 
 from components.errors import MachineError
 from components.publish import publish_json
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.tracking.client import connect
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.convert import masked
@@ -115,7 +115,7 @@ def replay(run_folder: Path, config: TrackingConfig, store: Path) -> None:
     Raises:
         MachineError: If another process is at it, or MLflow cannot be reached.
     """
-    with try_lease(run_folder / LOCK) as mine:
+    with try_lock(run_folder / LOCK) as mine:
         if not mine:
             raise MachineError(f"run {run_folder.name} is being uploaded.", str(run_folder / LOG), "wait for it to end")
         try:
@@ -177,7 +177,7 @@ def main() -> int:
     run_folder, store = Path(order["run_folder"]), Path(order["store"])
     config = TrackingConfig(**order["config"])
     while True:
-        with try_lease(run_folder / LOCK) as mine:
+        with try_lock(run_folder / LOCK) as mine:
             if mine:
                 return 0 if follow(run_folder, config, store, over) else 1
         if over.wait(POLL_S):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from components.publish import read_json
 from pipelines.engine.events import fold
-from pipelines.engine.lease import is_held
+from pipelines.engine.lock import is_held
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mirror import PROGRESS_FILE
 from pipelines.tracking.mlflow_sink import LOCK, release, start_uploader

@@ -19,7 +19,7 @@ from toy_steps import ToyConfig
 
 from components.errors import MachineError
 from pipelines.engine.events import DRIVER_LOCK, fold, read_events, step_folder
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.engine.step import Recipe, StepFunction
 from pipelines.engine.store import Store
 
@@ -241,7 +241,7 @@ def test_two_runs_of_one_key_build_it_once_and_share_it(store: Store, tmp_path: 
 
 def test_a_run_has_one_driver(store: Store):
     folder = store.run_folder("driven")
-    with try_lease(folder / DRIVER_LOCK), pytest.raises(MachineError, match="already being driven"):
+    with try_lock(folder / DRIVER_LOCK), pytest.raises(MachineError, match="already being driven"):
         run_recipe(single(toy.source), store, run_folder=folder)
 
 

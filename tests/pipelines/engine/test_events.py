@@ -13,7 +13,7 @@ from components.errors import ConfigError, StepError
 from components.publish import publish_json
 from pipelines.engine import events
 from pipelines.engine.events import DRIVER_LOCK, Failure, append, fold, fold_events, read_events
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 
 STEP_KINDS = ["busy", "started", "placing", "placed", "retrying", "stopped", "skipped", "failed", "done", "cached"]
 event = st.fixed_dictionaries(
@@ -114,7 +114,7 @@ def test_a_failure_is_raised_again_as_its_own_class():
 
 def test_a_run_is_interrupted_when_nobody_drives_it(tmp_path: Path):
     append(tmp_path, "run_started", session=1)
-    with try_lease(tmp_path / DRIVER_LOCK):
+    with try_lock(tmp_path / DRIVER_LOCK):
         assert fold(tmp_path).state == "running"
     assert fold(tmp_path).state == "interrupted"
     assert fold(tmp_path).exit_code == 3
@@ -131,7 +131,7 @@ def test_fold_reads_the_plan_the_events_and_the_journals(tmp_path: Path):
     journal.parent.mkdir(parents=True)
     lines = [f'{{"kind": "progress", "time": {t}, "done": {t}, "total": 120, "unit": "pages"}}' for t in (102, 110)]
     journal.write_text("\n".join([*lines, '{"kind": "progr']))
-    with try_lease(tmp_path / DRIVER_LOCK):
+    with try_lock(tmp_path / DRIVER_LOCK):
         status = fold(tmp_path, now=111.0)
     crawl = status.steps["crawl"]
     assert (crawl.state, crawl.done, crawl.total, crawl.rate, crawl.eta_s, crawl.seconds) == (

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from components.errors import MachineError
 from components.publish import publish_json, read_json
 from pipelines.engine.events import DRIVER_LOCK, append
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.schedule.entry import Entry, add, remove
 from pipelines.schedule.serve import Launched, Server, serve
 from pipelines.schedule.ticks import Tick, due_ticks, newest_first, record_new
@@ -116,7 +116,7 @@ def test_a_tick_is_skipped_while_the_last_run_still_goes(tmp_path: Path) -> None
 
 def held(store: Path, run_id: str) -> AbstractContextManager[bool]:
     append(store / "runs" / run_id, "run_started", session=1)
-    return try_lease(store / "runs" / run_id / DRIVER_LOCK)
+    return try_lock(store / "runs" / run_id / DRIVER_LOCK)
 
 
 def test_a_restarted_server_knows_from_the_run_record_that_the_run_still_goes(tmp_path: Path) -> None:

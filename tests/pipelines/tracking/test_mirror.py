@@ -11,7 +11,7 @@ import pytest
 
 from components.publish import publish_json, read_json
 from pipelines.engine.events import append
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.tracking.client import EXPERIMENT_TAGS, connect
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mirror import PROGRESS_FILE, Mirror
@@ -134,7 +134,7 @@ def test_a_run_whose_driver_died_is_killed_and_a_later_session_reopens_it(
     assert mirror(folder, config, store).update(over=True)
     seen = look(client, "amber-1")
     assert (seen.parent.info.status, seen.children["judge"].info.status) == ("KILLED", "KILLED")
-    with try_lease(folder / "driver.lock"):
+    with try_lock(folder / "driver.lock"):
         assert not mirror(folder, config, store).update(over=True)
     seen = look(client, "amber-1")
     assert (seen.parent.info.status, seen.children["judge"].info.status) == ("RUNNING", "RUNNING")

@@ -21,7 +21,7 @@ import pytest
 from components.errors import MachineError
 from components.publish import publish_json, read_json
 from pipelines.engine.events import append
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.tracking.client import connect
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mirror import PROGRESS_FILE
@@ -36,11 +36,11 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from pipelines.engine.events import append
-from pipelines.engine.lease import try_lease
+from pipelines.engine.lock import try_lock
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mlflow_sink import tracked
 folder, store, config = Path(sys.argv[1]), Path(sys.argv[2]), TrackingConfig(**json.loads(sys.argv[3]))
-with tracked(folder, config, store), try_lease(folder / "driver.lock"):
+with tracked(folder, config, store), try_lock(folder / "driver.lock"):
     append(folder, "run_started", session=2)
     append(folder, "started", "teach", session=2, attempt=1)
     print("running", flush=True)
@@ -116,7 +116,7 @@ def test_a_run_that_goes_or_is_about_to_start_is_not_reaped(store: Path, config:
     append(going, "run_started", session=2)
     starting = store / "runs" / "amber-2"
     publish_json(starting / PROGRESS_FILE, {"complete": False})
-    with try_lease(going / "driver.lock"):
+    with try_lock(going / "driver.lock"):
         assert list(unfinished(store)) == []
     assert list(unfinished(store)) == [going]
 
@@ -124,7 +124,7 @@ def test_a_run_that_goes_or_is_about_to_start_is_not_reaped(store: Path, config:
 def test_a_run_that_an_uploader_works_on_is_left_to_it(store: Path, config: TrackingConfig, drive: Drive) -> None:
     folder = drive(store, "amber-1")
     publish_json(folder / PROGRESS_FILE, {"complete": False})
-    with try_lease(folder / LOCK):
+    with try_lock(folder / LOCK):
         assert list(unfinished(store)) == []
         with pytest.raises(MachineError, match="is being uploaded"):
             replay(folder, config, store)

@@ -1,9 +1,9 @@
-"""Who builds an artifact: one lease per key, held by the process that does the work.
+"""Locks of the workspace: who drives a run, who uploads it, whether old ranks still write into a scratch folder.
 
-The lease is a kernel lock (flock) on a file under `leases/`: the kernel frees it the instant its holder dies, however
-it dies, so there is no heartbeat to miss and no stale lease to judge. It reaches as far as the file system's locks do:
-processes of one machine, and of several over NFS version 4. The same lock on a run's `driver.lock` tells a live driver
-from a dead one. Lock files stay; removing one under a waiter would hand out the lease twice.
+A lock is a kernel lock (flock) on a file: the kernel frees it the instant its holder dies, however it dies. It reaches
+as far as the file system's locks do: processes of one machine, and of several over NFS version 4. Artifacts may lie
+where there are no such locks; who builds one is settled by `lease`. Lock files stay; removing one under a waiter would
+hand out the lock twice.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 
 @contextmanager
-def try_lease(path: Path) -> Iterator[bool]:
-    """Takes the lease if it is free and yields whether it was; never waits.
+def try_lock(path: Path) -> Iterator[bool]:
+    """Takes the lock if it is free and yields whether it was; never waits.
 
     Args:
         path: The lock file, made if missing.
@@ -32,7 +32,7 @@ def try_lease(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def hold_shared(path: Path) -> Iterator[None]:
-    """Holds the lease together with others of the same kind; `try_lease` is refused meanwhile."""
+    """Holds the lock together with others of the same kind; `try_lock` is refused meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -43,7 +43,7 @@ def hold_shared(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Tells whether some process holds the lease now."""
+    """Tells whether some process holds the lock now."""
     if not path.exists():
         return False
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)

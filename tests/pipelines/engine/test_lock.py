@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engine.lease import hold_shared, is_held, try_lease
+from pipelines.engine.lock import hold_shared, is_held, try_lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipelines.engine.lease import try_lease
-with try_lease(Path(sys.argv[1])) as mine:
+from pipelines.engine.lock import try_lock
+with try_lock(Path(sys.argv[1])) as mine:
     print(mine, flush=True)
     time.sleep(600)
 """
@@ -28,13 +28,13 @@ def lock(tmp_path: Path) -> Path:
 
 
 def test_a_free_lease_is_given_and_a_held_one_is_not(lock: Path):
-    with try_lease(lock) as first:
+    with try_lock(lock) as first:
         assert first
-        with try_lease(lock) as second:
+        with try_lock(lock) as second:
             assert not second
         assert is_held(lock)
     assert not is_held(lock)
-    with try_lease(lock) as again:
+    with try_lock(lock) as again:
         assert again
 
 
@@ -53,7 +53,7 @@ def test_a_lease_nobody_ever_took_is_free(lock: Path):
 
 
 def test_shared_holders_keep_the_lease_from_being_taken(lock: Path):
-    with hold_shared(lock), hold_shared(lock), try_lease(lock) as mine:
+    with hold_shared(lock), hold_shared(lock), try_lock(lock) as mine:
         assert not mine
-    with try_lease(lock) as mine:
+    with try_lock(lock) as mine:
         assert mine
