@@ -1,8 +1,9 @@
 """What a running step says while it runs, and what it can be told: a folder that any of its processes can reach.
 
 The step, its map workers and its ranks append JSON lines to one journal; the driver reads that journal for the live
-table and the tracking upload. The only word in the other direction is a file named `stop`. A folder rather than a
-connection: it survives the death of either side, and a component needs no orchestrator to speak.
+table and the tracking upload. In the other direction there are two words, each a file: `stop`, and `save` (save what
+you have, and go on). A folder rather than a connection: it survives the death of either side, and a component needs no
+orchestrator to speak.
 
 Journal lines:
     {"kind": "metrics", "time": s, "step": n, "values": {"loss": 3.1, ...}}
@@ -43,6 +44,14 @@ class Channel:
     def should_stop(self) -> bool:
         """True once the run was asked to stop: save, then raise `Preempted`."""
         return (self.folder / "stop").exists()
+
+    def take_save(self) -> bool:
+        """True once for each time that the step was asked to save and go on: its driver is about to leave it."""
+        try:
+            (self.folder / "save").unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def _append(self, event: dict[str, object]) -> None:
         line = json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False) + "\n"

@@ -3,17 +3,27 @@
 Allowed field types are those a structured config can check: bool, int, float, str, `X | None`, `tuple[str, ...]`,
 `dict[str, str]` and nested config dataclasses. A field is part of the step's identity unless it is made by
 `runtime(...)`: runtime fields (workers, micro-batch, paths, log level) may change without invalidating an artifact.
+
+A field that is added to a config later is declared with `added(...)`: while it has the value that the code had before
+there was a field, it stays out of the identity, so that the artifacts from before keep their keys.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from components.errors import ConfigError
 
 T = TypeVar("T")
+
+
+class _Same:
+    """Stands for the default."""
+
+
+SAME: Final = _Same()
 
 
 def runtime(default: T) -> T:
@@ -24,6 +34,22 @@ def runtime(default: T) -> T:
 def is_runtime(field: dataclasses.Field[object]) -> bool:
     """Tells whether a config field was declared with `runtime`."""
     return bool(field.metadata.get("runtime", False))
+
+
+def added(default: T, keeps: T | _Same = SAME) -> T:
+    """Declares a config field that its config did not have at first.
+
+    Args:
+        default: Value where none is set. A nested config must be a frozen dataclass.
+        keeps: The value that does what the code did before the field was there; it leaves old keys as they are. It
+            never changes, not even when the default does: pass it then.
+    """
+    return dataclasses.field(default=default, metadata={"keeps": default if isinstance(keeps, _Same) else keeps})
+
+
+def was_added(field: dataclasses.Field[object]) -> bool:
+    """Tells whether a config field was declared with `added`."""
+    return "keeps" in field.metadata
 
 
 def require(condition: bool, key: str, value: object, rule: str, fix: str) -> None:

@@ -47,9 +47,9 @@ def publish_new(path: Path, content: bytes) -> bool:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.write_bytes(content)
-    flush(temporary)
     try:
+        temporary.write_bytes(content)
+        flush(temporary)
         os.link(temporary, path)
     except FileExistsError:
         return False

@@ -10,13 +10,26 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from components.errors import HeadwaterError, MachineError, Preempted
 
+if TYPE_CHECKING:
+    Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
 OVERRIDES = "settings as key=value, such as preset=small clean.min_chars=200; `headwater config show` lists them"
+ARTIFACT = "STEP of the newest run, STEP@KEY with the first characters of its key, RUN:STEP, or a path in the store"
+_OVERRIDE = re.compile(r"[+~]*[A-Za-z_][\w./@-]*=")
+
+_OWN = ("accept", "artifacts", "chat", "diff", "explain", "graph", "lineage", "run", "schedule", "submit")
+VERBS = {name: (name, name) for name in _OWN}
+VERBS |= {name: ("resume", name) for name in ("resume", "retry", "cancel", "attach")}
+"""Module and function of a verb below `pipelines.verbs`; those that are not here are in `show`."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -26,35 +39,107 @@ def make_parser() -> argparse.ArgumentParser:
         description="From web pages to an aligned language model in one command, as one resumable DAG.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    run = _verb(verbs, "run", "run the recipe; finished steps are reused, interrupted ones continue")
-    run.add_argument("--run-id", metavar="ID", help="name of the run; made up when not given")
-    _verb(verbs, "plan", "list the steps as cached or to run, with the reason; run nothing")
-    status = _verb(verbs, "status", "show how a run stands")
-    status.add_argument("--run-id", metavar="ID", help="which run; the newest when not given")
-    logs = _verb(verbs, "logs", "print what a step wrote")
-    logs.add_argument("step", help="name of the step")
-    logs.add_argument("--run-id", metavar="ID", help="which run; the newest that ran the step when not given")
-    ui = _verb(verbs, "ui", "open the MLflow UI on the runs of this store")
-    ui.add_argument("--port", type=int, default=5000, help="port to listen on (default 5000)")
-    ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default loopback)")
-    ui.add_argument("--allow-public", action="store_true", help="allow a --host that other machines can reach")
-    chat = _verb(verbs, "chat", "talk to a trained model")
-    chat.add_argument("-m", "--message", metavar="TEXT", help="say one thing, print the reply and end")
-    chat.add_argument("--stage", default="ppo", choices=("ppo", "sft", "pretrain"), help="which model (default ppo)")
-    chat.add_argument("--model", metavar="FOLDER", help="a model folder instead of a stage of the newest run")
-    chat.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default 0.7)")
-    chat.add_argument("--seed", type=int, default=0, help="seed of the sampling (default 0)")
-    submit = _verb(verbs, "submit", "ship the code to a running Ray cluster and run the recipe there")
-    submit.add_argument("--run-id", metavar="ID", help="name of the run; made up when not given")
-    submit.add_argument("--wait", action="store_true", help="follow the run and end with its exit code")
+    _add_running(verbs)
+    _add_looking(verbs)
+    _add_artifacts(verbs)
+    _add_models(verbs)
     _add_schedule(verbs)
     config = _verb(verbs, "config", "show the composed configuration")
     config.add_argument("action", choices=("show",), help="show: print every setting and its value")
     return parser
 
 
-def _add_schedule(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_running(verbs: Verbs) -> None:
+    run = _verb(verbs, "run", "run the recipe; finished steps are reused, interrupted ones continue")
+    run.add_argument("--run-id", metavar="ID", help="name of the run; made up when not given")
+    _add_selectors(run)
+    submit = _verb(verbs, "submit", "ship the code to a running Ray cluster and run the recipe there")
+    submit.add_argument("--run-id", metavar="ID", help="name of the run; made up when not given")
+    submit.add_argument("--wait", action="store_true", help="follow the run and end with its exit code")
+    _add_selectors(submit)
+    resume = _verb(verbs, "resume", "go on with a run that stopped, failed or lost its driver, as the same run")
+    resume.add_argument("run", nargs="?", metavar="RUN", help="which run; the newest when not given")
+    _add_selectors(resume)
+    retry = _verb(verbs, "retry", "start a new run with the settings of an earlier one")
+    retry.add_argument("run", nargs="?", metavar="RUN", help="which run; the newest when not given")
+    _add_selectors(retry)
+    cancel = _verb(verbs, "cancel", "stop a run, or steps of it; what is finished stays")
+    cancel.add_argument("run", metavar="RUN", help="which run")
+    cancel.add_argument("steps", nargs="*", metavar="STEP", help="steps to stop; the whole run when not given")
+    attach = _verb(verbs, "attach", "follow a run to its end, as if it had been started here")
+    attach.add_argument("run", nargs="?", metavar="RUN", help="which run; the newest when not given")
+
+
+def _add_looking(verbs: Verbs) -> None:
+    plan = _verb(verbs, "plan", "list the steps as cached or to run, with the reason; run nothing")
+    _add_selectors(plan)
+    explain = _verb(verbs, "explain", "tell all that is known of one step of the plan")
+    explain.add_argument("step", metavar="STEP", help="name of the step")
+    _add_selectors(explain)
+    graph = _verb(verbs, "graph", "draw the steps and what each reads")
+    graph.add_argument("--format", default="text", choices=("text", "mermaid", "svg"), help="form (default text)")
+    graph.add_argument("--output", metavar="FILE", help="write it to a file instead of printing it")
+    graph.add_argument("--run-id", metavar="ID", help="a run as it stands, instead of the plan")
+    _add_selectors(graph)
+    diff = _verb(verbs, "diff", "compare two runs: settings, code, keys and why, times, metrics")
+    diff.add_argument("runs", nargs=2, metavar="RUN", help="the earlier and the later one")
+    lineage = _verb(verbs, "lineage", "tell what an artifact was made of, or what was made of it")
+    lineage.add_argument("artifact", metavar="ARTIFACT", help=ARTIFACT)
+    direction = lineage.add_mutually_exclusive_group()
+    direction.add_argument("--up", action="store_true", help="what it was made of (the default)")
+    direction.add_argument("--down", action="store_true", help="what was made of it")
+    status = _verb(verbs, "status", "show how a run stands")
+    status.add_argument("--run-id", metavar="ID", help="which run; the newest when not given")
+    status.add_argument("-w", "--watch", action="store_true", help="go on until the run ends")
+    logs = _verb(verbs, "logs", "print what a step wrote")
+    logs.add_argument("step", metavar="STEP", help="name of the step")
+    logs.add_argument("--run-id", metavar="ID", help="which run; the newest that ran the step when not given")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    ui = _verb(verbs, "ui", "open the MLflow UI on the runs of this store")
+    ui.add_argument("--port", type=int, default=5000, help="port to listen on (default 5000)")
+    ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default loopback)")
+    ui.add_argument("--allow-public", action="store_true", help="allow a --host that other machines can reach")
+
+
+def _add_artifacts(verbs: Verbs) -> None:
+    accept = _verb(verbs, "accept", "declare artifacts valid for the code as it is now, where only code differs")
+    accept.add_argument("steps", nargs="+", metavar="STEP", help="steps whose newest artifact is accepted")
+    accept.add_argument("--reason", default="", metavar="TEXT", help="why; it is kept with the artifact")
+    artifacts = verbs.add_parser("artifacts", help="list, check, keep and delete what the store holds")
+    actions = artifacts.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listed = _verb(actions, "ls", "list artifacts")
+    listed.add_argument("step", nargs="?", metavar="STEP", help="of this step alone")
+    listed.add_argument("--all", action="store_true", help="superseded ones too")
+    show = _verb(actions, "show", "print the manifest of an artifact")
+    show.add_argument("artifact", metavar="ARTIFACT", help=ARTIFACT)
+    verify = _verb(actions, "verify", "compare the bytes of artifacts with their hashes")
+    verify.add_argument("artifacts", nargs="*", metavar="ARTIFACT", help=f"{ARTIFACT}; all when none is given")
+    pin = _verb(actions, "pin", "keep an artifact, and all it was made of, from being collected")
+    pin.add_argument("artifact", metavar="ARTIFACT", help=ARTIFACT)
+    pin.add_argument("--name", required=True, metavar="NAME", help="name of the pin")
+    pin.add_argument("--reason", default="", metavar="TEXT", help="why")
+    unpin = _verb(actions, "unpin", "remove a pin")
+    unpin.add_argument("name", metavar="NAME", help="name of the pin")
+    collect = _verb(actions, "gc", "list what nothing needs any more, with its size; delete it with --apply")
+    collect.add_argument("--apply", action="store_true", help="delete it")
+    collect.add_argument("--keep-runs", type=int, default=10, metavar="N", help="newest runs to keep (default 10)")
+    collect.add_argument("--older-than", type=float, default=0.0, metavar="DAYS", help="only older ones (default 0)")
+    adopt = _verb(actions, "adopt", "take files made elsewhere as the artifact of a step as it is planned now")
+    adopt.add_argument("step", metavar="STEP", help="name of the step")
+    adopt.add_argument("folder", metavar="FOLDER", help="the files")
+    adopt.add_argument("--reason", required=True, metavar="TEXT", help="where they come from")
+
+
+def _add_models(verbs: Verbs) -> None:
+    chat = _verb(verbs, "chat", "talk to a trained model")
+    chat.add_argument("-m", "--message", metavar="TEXT", help="say one thing, print the reply and end")
+    chat.add_argument("--stage", default="ppo", choices=("ppo", "sft", "pretrain"), help="which model (default ppo)")
+    chat.add_argument("--model", metavar="FOLDER", help="a model folder instead of a stage of the newest run")
+    chat.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default 0.7)")
+    chat.add_argument("--seed", type=int, default=0, help="seed of the sampling (default 0)")
+
+
+def _add_schedule(verbs: Verbs) -> None:
     schedule = verbs.add_parser("schedule", help="run the recipe at set times")
     actions = schedule.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = _verb(actions, "add", "keep a schedule in the store, or change it")
@@ -68,7 +153,24 @@ def _add_schedule(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _verb(actions, "serve", "run or submit at each tick until interrupted")
 
 
-def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
+def _add_selectors(verb: argparse.ArgumentParser) -> None:
+    """Which steps may run. Each option may be repeated, and its names separated by commas."""
+    group = verb.add_argument_group(
+        "steps", "names, separated by commas; +STEP is it and all it needs, STEP+ all below"
+    )
+    options = {
+        "--from": ("start", "only these steps and all below them"),
+        "--until": ("until", "only these steps and all they need"),
+        "--only": ("only", "only these steps"),
+        "--skip": ("skip", "leave these steps out, and what needs them unless they are cached"),
+        "--force": ("force", "run these steps although they are cached"),
+        "--force-downstream": ("force_downstream", "run these steps and all below them although they are cached"),
+    }
+    for option, (name, text) in options.items():
+        group.add_argument(option, dest=name, action="append", metavar="STEP", help=text)
+
+
+def _verb(verbs: Verbs, name: str, text: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=OVERRIDES)
     verb.add_argument("--json", action="store_true", help="print JSON for programs")
     return verb
@@ -77,12 +179,13 @@ def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `headwater` command; returns the exit code."""
     parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
+    words, overrides = split_overrides(parser, sys.argv[1:] if arguments is None else arguments)
+    options, rest = parser.parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
         parser.error(f"unknown option {' '.join(unknown)}")
     try:
-        return dispatch(options, rest)
+        return dispatch(options, [*rest, *overrides])
     except HeadwaterError as error:
         return report(error, as_json=getattr(options, "json", False))
     except KeyboardInterrupt:
@@ -102,27 +205,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
 
 
+def split_overrides(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tells settings from the words of a verb, which would take them for its own where it takes any number."""
+    takes_value = set(_options_with_value(parser))
+    kept: list[str] = []
+    overrides: list[str] = []
+    value = False
+    for word in words:
+        if not value and _OVERRIDE.match(word):
+            overrides.append(word)
+            continue
+        kept.append(word)
+        value = not value and word.startswith("-") and any(option.startswith(word) for option in takes_value)
+    return kept, overrides
+
+
+def _options_with_value(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from _options_with_value(child)
+        elif action.nargs is None:
+            yield from action.option_strings
+
+
 def dispatch(options: argparse.Namespace, overrides: list[str]) -> int:
     """Calls the verb."""
-    if options.verb == "run":
-        from pipelines.verbs.run import run
-
-        return run(overrides, run_id=options.run_id, as_json=options.json)
-    if options.verb == "submit":
-        from pipelines.verbs.submit import submit
-
-        return submit(overrides, run_id=options.run_id, wait=options.wait, as_json=options.json)
-    if options.verb == "chat":
-        from pipelines.verbs.chat import chat
-
-        return chat(overrides, options)
-    if options.verb == "schedule":
-        from pipelines.verbs.schedule import schedule
-
-        return schedule(overrides, options)
-    from pipelines.verbs import show
-
-    verb = getattr(show, f"show_{options.verb}")
+    module, function = VERBS.get(options.verb, ("show", f"show_{options.verb}"))
+    verb = getattr(importlib.import_module(f"pipelines.verbs.{module}"), function)
     code: int = verb(overrides, options)
     return code
 

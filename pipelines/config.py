@@ -35,6 +35,9 @@ from components.tokenizer.config import TokenizerConfig
 from pipelines.engine.cluster import ClusterConfig
 from pipelines.tracking.config import TrackingConfig
 
+DEFAULT_WORKSPACE = ".headwater"
+"""Where runs are when artifacts are not in a folder."""
+
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
@@ -73,12 +76,16 @@ class Settings:
         preset: Name of the preset the values came from, for the record.
         seed: Root of all randomness.
         store: Folder of artifacts, runs and schedules.
+        code: What a change of code does to artifacts that are there: "step" leaves it to each step, "rerun" builds
+            them again, "warn" keeps them and says so, "fail" refuses the run. It changes no key.
     """
 
     recipe: str = "chat"
     preset: str = "tiny"
     seed: int = 17
     store: str = runtime(".headwater")
+    workspace: str | None = runtime(None)
+    code: str = runtime("step")
     source: SourceConfig = dataclasses.field(default_factory=SourceConfig)
     site: SampleConfig = dataclasses.field(default_factory=SampleConfig)
     crawl: CrawlConfig = dataclasses.field(default_factory=CrawlConfig)
@@ -99,6 +106,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_choice("recipe", self.recipe, ("chat",))
+        require_choice("code", self.code, ("step", "rerun", "warn", "fail"))
+
+    @property
+    def folder(self) -> Path:
+        """The workspace: where runs, scratch, schedules and the embedded tracking database are."""
+        return Path(self.workspace or self.store)
 
 
 def load_settings(overrides: Sequence[str]) -> Settings:
@@ -110,11 +123,23 @@ def load_settings(overrides: Sequence[str]) -> Settings:
     Raises:
         ConfigError: For an unknown key (naming the nearest valid one), a wrong type, or an impossible value.
     """
-    settings: Settings = build(Settings, compose(overrides), "")
-    if "://" in settings.store:
-        return settings
-    # Processes of a run have other working folders: from here on the store is one absolute place.
-    return dataclasses.replace(settings, store=os.path.abspath(os.path.expanduser(settings.store)))
+    return settings_from(compose(overrides))
+
+
+def settings_from(values: dict[str, object]) -> Settings:
+    """Builds and checks settings out of plain values, such as those a run wrote down.
+
+    Processes of a run have other working folders: store and workspace become absolute places here.
+
+    Raises:
+        ConfigError: As `load_settings`.
+    """
+    settings: Settings = build(Settings, values, "")
+    local = "://" not in settings.store or settings.store.startswith(("file://", "local://"))
+    store = settings.store.partition("://")[2] if local and "://" in settings.store else settings.store
+    store = os.path.abspath(os.path.expanduser(store)) if local else store
+    workspace = settings.workspace or (store if local else DEFAULT_WORKSPACE)
+    return dataclasses.replace(settings, store=store, workspace=os.path.abspath(os.path.expanduser(workspace)))
 
 
 def compose(overrides: Sequence[str]) -> dict[str, object]:

@@ -14,6 +14,8 @@ SUPPORT = str(Path(__file__).parent / "support")
 sys.path.insert(0, SUPPORT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH", "")]))
 
+from s3_server import s3_server, s3_url  # noqa: E402, F401  (fixtures; found through the path set above)
+
 settings.register_profile("headwater", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("headwater")
 

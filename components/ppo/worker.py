@@ -156,8 +156,10 @@ class _Run:
             self._evaluate()
         share = state.rollout_s / (state.rollout_s + state.learn_s)
         self._show(f"score {metrics['score']:.2f}  kl {metrics['kl']:.1f}  rollouts {share:.0%} of the time")
-        [stop] = self.roles.actor.sum_over_ranks([float(self.rank.channel.should_stop())])
-        if stop or last or (training.checkpoint_every and state.update % training.checkpoint_every == 0):
+        channel = self.rank.channel
+        words = [float(channel.should_stop()), float(self.rank.rank == 0 and channel.take_save())]
+        stop, save = self.roles.actor.sum_over_ranks(words)
+        if stop or save or last or (training.checkpoint_every and state.update % training.checkpoint_every == 0):
             self._save()
         if stop and not last:
             raise Preempted(

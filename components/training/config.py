@@ -6,7 +6,7 @@ step's sequences are cut up, and never change its gradient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from components.configuring import require, require_choice, runtime
 
@@ -74,6 +74,12 @@ class TrainingConfig:
         require(
             self.log_every >= 1, "training.log_every", self.log_every, "must be at least 1", "training.log_every=10"
         )
+
+    def with_less_memory(self) -> TrainingConfig | None:
+        """At most half the micro-batch and the same global batch; None where the micro-batch is 1 already."""
+        smaller = range(self.micro_batch // 2, 0, -1)
+        fitting = [micro_batch for micro_batch in smaller if self.batch_size % (micro_batch * self.ranks) == 0]
+        return replace(self, micro_batch=fitting[0]) if fitting else None
 
     def _check_batch(self) -> None:
         for name in ("batch_size", "micro_batch", "ranks"):

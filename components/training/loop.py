@@ -12,9 +12,10 @@ Signatures others build on:
     train(rank, config: TrainingConfig, engine, task, scratch: Path) -> TrainResult
     TrainResult: steps, curve, loss, seconds, tokens, tokens_per_second, skipped
 
-What a step costs beside forward, backward and update is one all-reduce of two numbers: the loss and "were we asked to
-stop". So all ranks stop, save and give up at the same step, and no rank waits for one that has left. All that the loop
-knows is in `_State`, a checkpoint holds all of it, and a run that was killed ends with the bits of one that was not.
+What a step costs beside forward, backward and update is one all-reduce of three numbers: the loss and "were we asked
+to stop, or to save". So all ranks stop, save and give up at the same step, and no rank waits for one that has left. All
+that the loop knows is in `_State`, a checkpoint holds all of it, and a run that was killed ends with the bits of one
+that was not.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ class _Run:
         lr = lr_at(config, state.step)
         start = self._clock()
         units = self._task.units(state.step)
-        report, loss, stop = self._step(lr, units)
+        report, loss, stop, save = self._step(lr, units)
         state.seconds += self._clock() - start
         state.tokens += self._task.tokens(state.step)
         self._count(report, loss, units)
@@ -190,7 +191,7 @@ class _Run:
             self._log(lr, report)
         if last or (config.eval_every and state.step % config.eval_every == 0):
             self._evaluate()
-        if stop or last or (config.checkpoint_every and state.step % config.checkpoint_every == 0):
+        if stop or save or last or (config.checkpoint_every and state.step % config.checkpoint_every == 0):
             self._save()
         if stop and not last:
             raise Preempted(
@@ -198,7 +199,7 @@ class _Run:
                 fix="run again: training continues from there",
             )
 
-    def _step(self, lr: float, units: float) -> tuple[StepReport, float, bool]:
+    def _step(self, lr: float, units: float) -> tuple[StepReport, float, bool, bool]:
         engine, task, step = self._engine, self._task, self.state.step
         total = torch.zeros((), dtype=torch.float64, device=engine.device)
         for batch in task.micro_batches(step, engine.rank, engine.world_size):
@@ -206,9 +207,10 @@ class _Run:
             engine.backward(loss / units)
             total += loss.detach()
         report = engine.step(lr)
-        asked = self._rank.rank == 0 and self._rank.channel.should_stop()
-        loss_sum, stop = engine.sum_over_ranks([float(total), float(asked)])
-        return report, loss_sum, stop > 0
+        channel, leads = self._rank.channel, self._rank.rank == 0
+        words = [float(leads and channel.should_stop()), float(leads and channel.take_save())]
+        loss_sum, stop, save = engine.sum_over_ranks([float(total), *words])
+        return report, loss_sum, stop > 0, save > 0
 
     def _count(self, report: StepReport, loss: float, units: float) -> None:
         """Counts a step; a skipped one is logged at once and never enters a mean."""

@@ -22,6 +22,8 @@ from pipelines.engine.retry import FailureClass
 from pipelines.engine.run_step import Order, Outcome, local_maker, run_step
 from pipelines.engine.step import Resources
 
+_TIMEOUTS = ("pending_timeout_s", "stall_timeout_s", "timeout_s")
+
 
 @dataclass(frozen=True)
 class ClusterConfig:
@@ -38,6 +40,17 @@ class ClusterConfig:
         object_store_mib: Shared memory of Ray's object store under "local". Steps pass files, so little is enough.
         grace_s: Seconds that running steps get to save their work when the run is asked to stop.
         max_retries: Attempts after the first for each class of failure that is worth one.
+        max_preemptions: As max_retries, for nodes that were taken away or lost.
+        on_failure: "finish-running" lets running steps finish and starts no more, "fail-fast" asks them to stop,
+            "keep-going" runs all that does not need the failed step.
+        pending_timeout_s: Seconds a step may wait for room on the cluster; 0 waits for ever.
+        stall_timeout_s: Seconds without a line in a running step's journal or log after which it is started again;
+            0 waits for ever.
+        timeout_s: Seconds a step may run in all; 0 sets no limit.
+        lease_s: Seconds without a heartbeat after which another process may take over a step.
+        verify_inputs: Compare the hashes of input files before a step reads them, not only their sizes.
+        price_cpu_hour: Price of a core for an hour, for the cost in a plan; 0 shows none.
+        price_gpu_hour: Price of a GPU for an hour.
     """
 
     kind: str = "local"
@@ -50,6 +63,15 @@ class ClusterConfig:
     object_store_mib: int = 256
     grace_s: float = 60.0
     max_retries: int = 2
+    max_preemptions: int = 100
+    on_failure: str = "finish-running"
+    pending_timeout_s: float = 0.0
+    stall_timeout_s: float = 3600.0
+    timeout_s: float = 0.0
+    lease_s: float = 45.0
+    verify_inputs: bool = False
+    price_cpu_hour: float = 0.0
+    price_gpu_hour: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses impossible settings."""
@@ -62,10 +84,11 @@ class ClusterConfig:
             "is below the 80 MiB Ray needs",
             "cluster.object_store_mib=256",
         )
-        require(self.grace_s >= 0, "cluster.grace_s", self.grace_s, "must be 0 or more", "cluster.grace_s=60")
-        require(
-            self.max_retries >= 0, "cluster.max_retries", self.max_retries, "must be 0 or more", "cluster.max_retries=2"
-        )
+        require_choice("cluster.on_failure", self.on_failure, ("finish-running", "fail-fast", "keep-going"))
+        require(self.lease_s >= 1, "cluster.lease_s", self.lease_s, "must be 1 or more", "cluster.lease_s=45")
+        for name in ("grace_s", "max_retries", "max_preemptions", *_TIMEOUTS, "price_cpu_hour", "price_gpu_hour"):
+            value = getattr(self, name)
+            require(value >= 0, f"cluster.{name}", value, "must be 0 or more", f"cluster.{name}=0")
 
 
 @dataclass(frozen=True)
@@ -87,14 +110,35 @@ class Lost:
     detail: str
 
 
+class ClusterLost(MachineError):  # noqa: N818  (a state, not a fault)
+    """The cluster went away under the run."""
+
+
 class Backend(Protocol):
     """Runs orders. Used from one thread."""
 
-    def submit(self, order: Order) -> None:
-        """Starts an attempt as soon as there is room for it."""
+    @property
+    def outlives_driver(self) -> bool:
+        """True if detached steps go on when the driver is gone."""
+
+    def submit(self, order: Order) -> str:
+        """Starts an attempt as soon as there is room for it; returns the name of the actor of a detached one."""
+
+    def attach(self, order: Order, actor: str) -> bool:
+        """Takes up a detached attempt that an earlier driver started; False if it is not there any more."""
+
+    def detach(self) -> list[Order]:
+        """Leaves the detached attempts to themselves: they are not reported any more. Returns them."""
 
     def wait(self, timeout_s: float) -> list[tuple[Order, Outcome | Lost]]:
-        """Attempts that ended since the last call; waits for one at most this long."""
+        """Attempts that ended since the last call; waits for one at most this long.
+
+        Raises:
+            ClusterLost: If the cluster itself is gone.
+        """
+
+    def end(self, actor: str) -> None:
+        """Ends a detached attempt of an earlier driver by force, if it is still there."""
 
     def cancel(self, step: str) -> None:
         """Ends the attempt of a step by force; it is not reported again."""
@@ -106,12 +150,26 @@ class Backend(Protocol):
 class InProcessBackend:
     """Runs each order in this process, in the order of submission, when it is waited for."""
 
+    outlives_driver = False
+
     def __init__(self) -> None:
         self._orders: deque[Order] = deque()
 
-    def submit(self, order: Order) -> None:
+    def attach(self, order: Order, actor: str) -> bool:
+        """See `Backend.attach`; nothing outlives a process inside itself."""
+        return False
+
+    def detach(self) -> list[Order]:
+        """See `Backend.detach`."""
+        return []
+
+    def end(self, actor: str) -> None:
+        """See `Backend.end`."""
+
+    def submit(self, order: Order) -> str:
         """See `Backend.submit`."""
         self._orders.append(order)
+        return ""
 
     def wait(self, timeout_s: float) -> list[tuple[Order, Outcome | Lost]]:
         """See `Backend.wait`; returns when one attempt is over, however long that takes."""

@@ -60,6 +60,7 @@ class Sources:
         self._known: dict[str, tuple[str, list[str]]] = {}
         self._used: dict[str, tuple[str, list[str]]] = {}
         self._read: dict[tuple[Path, str], tuple[str, list[str]]] = {}
+        self.digests: dict[str, CodeDigest] = {}  # by module: many steps of a recipe may share one
         if kept is not None and kept.exists():
             self._known = _load(kept)
 
@@ -89,6 +90,12 @@ def code_digest(fn: Callable[..., object], sources: Sources) -> CodeDigest:
     Raises:
         ConfigError: If a source file is missing or does not parse.
     """
+    if fn.__module__ not in sources.digests:
+        sources.digests[fn.__module__] = _digest(fn, sources)
+    return sources.digests[fn.__module__]
+
+
+def _digest(fn: Callable[..., object], sources: Sources) -> CodeDigest:
     module = sys.modules[fn.__module__]
     if module.__file__ is None:
         raise ConfigError(f"Module {fn.__module__} has no source file.", fn.__module__, "put the step into a file")

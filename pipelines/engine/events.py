@@ -7,8 +7,9 @@ several machines need not agree. How far a running step is comes from the tail o
 state, so any process can ask at any time, and a killed driver leaves nothing to repair.
 
 Kinds of the run: run_started, run_ended, and `cached` with a field `steps`: all that the plan found, in one file.
-Kinds of a step: busy (another run builds it), started, placing and placed (its ranks wait for room, and have it),
-retrying, stopped, skipped, failed, done, cached (another run had built it by now).
+Kinds of a step: submitted (to a detached actor), busy (another run builds it), attached (a new driver took it up),
+started, placing and placed (its ranks wait for room, and have it), retrying, detached (its driver left and it goes on),
+stopped, skipped, failed, done, cached (another run had built it by now, or its inputs came out equal).
 """
 
 from __future__ import annotations
@@ -28,16 +29,21 @@ from components.publish import publish_new, read_json
 from pipelines.engine.lock import is_held
 from pipelines.engine.progress import read_tail
 
-StepState: TypeAlias = Literal["waiting", "running", "retrying", "cached", "done", "failed", "stopped", "skipped"]
+StepState: TypeAlias = Literal[
+    "waiting", "running", "retrying", "cached", "done", "failed", "stopped", "skipped", "detached"
+]
 RunState: TypeAlias = Literal["running", "done", "failed", "stopped", "interrupted"]
 Event: TypeAlias = Mapping[str, Json]
 
 _STATES: dict[str, StepState] = {
+    "submitted": "waiting",
     "busy": "waiting",
+    "attached": "running",
     "started": "running",
     "placing": "waiting",
     "placed": "running",
     "retrying": "retrying",
+    "detached": "detached",
     "stopped": "stopped",
     "skipped": "skipped",
     "failed": "failed",
@@ -177,6 +183,41 @@ def read_events(run_folder: Path) -> list[dict[str, Json]]:
     ]
 
 
+@dataclass(frozen=True)
+class ActorRecord:
+    """A detached actor that a driver started for a step.
+
+    Attributes:
+        actor: Its name on the cluster.
+        key: Recipe key of what it makes.
+        since: Unix time at which its step began, or it was submitted.
+    """
+
+    actor: str
+    key: str
+    since: float
+
+    @property
+    def token(self) -> str:
+        """The token of its attempt."""
+        return self.actor.rpartition(":")[2]
+
+
+def actors(events: Iterable[Event]) -> dict[str, ActorRecord]:
+    """The newest detached actor of each step, whether or not it is still there."""
+    found: dict[str, ActorRecord] = {}
+    for event in sorted(events, key=_order):
+        name = str(event.get("step"))
+        if event["kind"] == "submitted" and event.get("actor"):
+            before = found.get(name)
+            same = before is not None and before.actor == event["actor"]
+            if not same:
+                found[name] = ActorRecord(str(event["actor"]), str(event["key"]), _float(event, "time"))
+        elif event["kind"] == "started" and name in found and found[name].key == event.get("key"):
+            found[name] = replace(found[name], since=_float(event, "time"))
+    return found
+
+
 def latest_session(events: Iterable[Event]) -> int:
     """Number of the newest `execute` of a run; 0 if there was none."""
     return max((_int(event, "session") for event in events), default=0)
@@ -230,7 +271,8 @@ def _step_status(name: str, events: Sequence[Event], now: float) -> StepStatus:
         return StepStatus(name)
     last = events[-1]
     state = _STATES[str(last["kind"])]
-    started = [_float(event, "time") for event in events if event["kind"] == "started"]
+    begun = [event for event in events if event["kind"] in ("started", "attached")]
+    started = [_float(event, "since" if event.get("since") else "time") for event in begun]
     seconds = _float(last, "seconds") if "seconds" in last else None
     if state in ("running", "waiting") and started:
         seconds = max(0.0, now - started[-1])
@@ -278,7 +320,8 @@ def _planned(run_folder: Path) -> dict[str, list[str]]:
     if not path.exists():
         return {}
     steps = cast("list[dict[str, Json]]", read_json(path)["steps"])
-    return {str(step["name"]): cast("list[str]", step["producers"]) for step in steps}
+    taking_part = (step for step in steps if step["state"] != "left_out")
+    return {str(step["name"]): cast("list[str]", step["producers"]) for step in taking_part}
 
 
 def _split(event: Event) -> Iterable[Event]:

@@ -3,7 +3,8 @@
 The recipe key is known before anything runs, so it addresses the artifact and makes the plan. It hashes canonical JSON:
 keys sorted, floats spelt one way, 1 and 1.0 and true kept apart, NaN and unknown objects refused rather than turned
 into text that could differ from run to run. Runtime fields, resources, paths, hosts, class names and dict order never
-enter; a whole number in a float field is that float, so `0.5 * 2` and `1` make one key.
+enter; a whole number in a float field is that float, so `0.5 * 2` and `1` make one key. A field that a config got
+later (`configuring.added`) enters only once its value does something new.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import math
 import os
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING
 
-from components.configuring import is_runtime
+from components.configuring import is_runtime, was_added
 from components.context import Json
 from components.errors import ConfigError
 from components.publish import sha256_of
@@ -69,6 +71,19 @@ def recipe_key(
     return hashlib.sha256(canonical_json(parts)).hexdigest()
 
 
+def content_key(
+    step: str, version: int, identity: Mapping[str, Json], contents: Mapping[str, str], code_digest: str | None
+) -> str:
+    """As `recipe_key`, with the digests of the inputs' bytes instead of the keys they were made under.
+
+    Known once the inputs are there. Two recipes that lead to the same bytes meet here: a step below an input that was
+    built again and came out equal need not run (early cut-off).
+    """
+    return recipe_key(
+        step, version, identity, {name: f"bytes:{digest}" for name, digest in contents.items()}, code_digest
+    )
+
+
 def identity_of(config: DataclassInstance) -> dict[str, Json]:
     """The identity fields of a config, nested configs included, runtime fields left out.
 
@@ -107,28 +122,47 @@ def digest_of_files(hashes: Mapping[str, str]) -> str:
 
 
 def _fields_of(config: DataclassInstance, prefix: str, keep_runtime: bool, redact: bool) -> dict[str, Json]:
-    hints = typing.get_type_hints(type(config))
+    hints = _hints(type(config))
     result: dict[str, Json] = {}
     for field in dataclasses.fields(config):
         if is_runtime(field) and not keep_runtime:
             continue
-        value, key = getattr(config, field.name), f"{prefix}{field.name}"
+        key = f"{prefix}{field.name}"
         if redact and field.name in SECRET_FIELDS:
             result[field.name] = "***"
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            result[field.name] = _fields_of(value, f"{key}.", keep_runtime, redact)
-        else:
-            result[field.name] = _plain(value, hints[field.name], key, exact=not keep_runtime)
+            continue
+        value = _value_of(getattr(config, field.name), hints[field.name], key, keep_runtime, redact)
+        if was_added(field) and not keep_runtime:
+            kept = _value_of(field.metadata["keeps"], hints[field.name], key, keep_runtime, redact)
+            if canonical_json(value) == canonical_json(kept):
+                continue
+        result[field.name] = value
     return result
+
+
+@cache
+def _hints(kind: type) -> dict[str, object]:
+    return typing.get_type_hints(kind)
+
+
+def _value_of(value: object, hint: object, key: str, keep_runtime: bool, redact: bool) -> Json:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _fields_of(value, f"{key}.", keep_runtime, redact)
+    return _plain(value, hint, key, exact=not keep_runtime)
 
 
 def _plain(value: object, hint: object, key: str, exact: bool) -> Json:
     if isinstance(value, int) and not isinstance(value, bool) and _is_float(hint):
         value = float(value)
+    if isinstance(value, float) and value == 0:
+        value = 0.0  # there is a minus zero, which is the same number with another text
     if isinstance(value, tuple | list):
-        return [_plain(item, None, f"{key}[{index}]", exact) for index, item in enumerate(value)]
+        return [_plain(item, _item_hint(hint), f"{key}[{index}]", exact) for index, item in enumerate(value)]
     if isinstance(value, Mapping):
-        return {str(name): _plain(item, None, f"{key}.{name}", exact) for name, item in value.items()}
+        for name in value if exact else ():
+            if not isinstance(name, str):
+                raise _refusal(name, key)
+        return {str(name): _plain(item, _item_hint(hint), f"{key}.{name}", exact) for name, item in value.items()}
     if isinstance(value, os.PathLike) and not exact:
         return os.fspath(str(value))
     if isinstance(value, float) and not math.isfinite(value) and not exact:
@@ -137,6 +171,17 @@ def _plain(value: object, hint: object, key: str, exact: bool) -> Json:
         raise _refusal(value, key)
     _check(value, key)
     return value
+
+
+def _item_hint(hint: object) -> object:
+    """What the items of a `tuple[X, ...]`, `list[X]` or `dict[str, X]` are, with or without `| None`."""
+    for option in (hint, *typing.get_args(hint)):
+        arguments = typing.get_args(option)
+        if typing.get_origin(option) is tuple and Ellipsis in arguments:
+            return arguments[0]
+        if typing.get_origin(option) in (list, dict):
+            return arguments[-1]
+    return None
 
 
 def _is_float(hint: object) -> bool:

@@ -13,6 +13,7 @@ Ranks on one machine are numbered by their GPUs and see all of the group's GPUs 
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,13 +27,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from components.channel import Channel
 from components.context import RankFunction, free_port
-from components.errors import Preempted
+from components.errors import MachineError, Preempted
 from components.launching import RankLost, Seat, run_rank
 from pipelines.engine.lock import hold_shared
 from pipelines.engine.redirect import output_to
 from pipelines.engine.step import Resources
 
 WAIT_S = 0.5
+SAY_EVERY_S = 60.0
 LAST_WORDS_S = 2.0
 """How long the peers of a failed rank get to fail too: the one that died tells more than those that lost it."""
 
@@ -82,7 +84,13 @@ class RankProcess:
             run_rank(job.fn, seat, device, job.channel, job.folder)
 
 
-def run_group(job: Job, workers: int, resources: Resources, name: str, placed: Callable[[], None]) -> None:
+class NoRoom(MachineError):  # noqa: N818  (a state, not a fault)
+    """The ranks waited too long for their place."""
+
+
+def run_group(
+    job: Job, workers: int, resources: Resources, name: str, placed: Callable[[], None], pending_timeout_s: float = 0.0
+) -> None:
     """Runs a job on every rank of a new group and waits for all.
 
     Args:
@@ -91,8 +99,10 @@ def run_group(job: Job, workers: int, resources: Resources, name: str, placed: C
         resources: What each rank gets.
         name: Unique name of the group's reservation, see `free_groups`.
         placed: Called once all ranks have their place.
+        pending_timeout_s: Seconds that the ranks may wait for room; 0 waits for ever.
 
     Raises:
+        NoRoom: If they waited longer.
         Preempted: If the run is asked to stop before the ranks have room.
         RankLost: If the process of a rank died.
         RayTaskError: If a rank raised.
@@ -101,7 +111,7 @@ def run_group(job: Job, workers: int, resources: Resources, name: str, placed: C
     group = placement_group([bundle] * workers, strategy="PACK", name=name)
     actors: list[Any] = []
     try:
-        _wait_for_room(group, job.channel)
+        _wait_for_room(group, job.channel, pending_timeout_s)
         actors += [_start(group, index, resources) for index in range(workers)]
         spots: list[Spot] = ray.get([actor.spot.remote() for actor in actors])
         placed()
@@ -148,8 +158,19 @@ def seated(spots: Sequence[Spot]) -> list[tuple[Seat, tuple[str, ...]]]:
     return seats
 
 
-def _wait_for_room(group: PlacementGroup, channel: Channel) -> None:
+def _wait_for_room(group: PlacementGroup, channel: Channel, timeout_s: float) -> None:
+    began = said = time.monotonic()
     while not group.wait(timeout_seconds=WAIT_S):
+        now = time.monotonic()
+        if 0 < timeout_s < now - began:
+            raise NoRoom(
+                f"Its ranks waited {timeout_s:g} s for room on the cluster.",
+                f"cluster.pending_timeout_s={timeout_s:g}",
+                "wait for other work to end, raise the limit, or lower the ranks",
+            )
+        if now - said >= SAY_EVERY_S:  # who waits for room is no sleeper
+            print(f"waiting for room since {now - began:.0f} s", flush=True)
+            said = now
         if channel.should_stop():
             raise Preempted("Stopped before its ranks had room.", str(channel.folder), "run again to continue")
 

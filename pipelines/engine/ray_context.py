@@ -20,7 +20,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from components.channel import Channel
-from components.context import Context, Json, LocalContext, RankFunction, read_result
+from components.context import Json, LocalContext, RankFunction, read_result
 from components.errors import HeadwaterError, MachineError, Preempted
 from components.launching import RankLost, read_failure
 from pipelines.engine.lock import try_lock
@@ -85,7 +85,8 @@ class RayContext(LocalContext):
         self._record("placing", note=f"for {workers} x {self.resources.cpus:g} free cores")
         try:
             job = Job(fn, self.channel, folder, self.scratch / RANKS_LOCK)
-            run_group(job, workers, self.resources, name, lambda: self._record("placed"))
+            limit_s = self.order.pending_timeout_s if self.order else 0.0
+            run_group(job, workers, self.resources, name, lambda: self._record("placed"), limit_s)
             return read_result(folder)
         except (RankLost, RayTaskError) as error:
             failure = read_failure(folder)
@@ -110,7 +111,7 @@ class RayContext(LocalContext):
             raise Preempted(f"Step {self.step} was asked to stop.", f"step {self.step}", "run again to continue")
 
 
-def ray_maker(order: Order, output: Path, scratch: Path) -> Context:
+def ray_maker(order: Order, output: Path, scratch: Path) -> LocalContext:
     """The context of an attempt on the cluster."""
     step = order.entry.step
     seed = int(getattr(step.config, "seed", 0))

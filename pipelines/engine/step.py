@@ -13,20 +13,23 @@ import graphlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from components.context import Metrics
+from components.context import Json, Metrics
 from components.errors import ConfigError
-from pipelines.engine.identity import content_digest
+from pipelines.engine.identity import canonical_json, content_digest, identity_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 StepFunction: TypeAlias = Callable[..., Metrics]
-CodePolicy: TypeAlias = Literal["rerun", "warn"]
+CodePolicy: TypeAlias = Literal["rerun", "warn", "fail"]
+
+OVER = "over"
+"""Name of the input that lists the items of a step that is spread over them."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -74,6 +77,21 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class FanOut:
+    """How a step is spread over items: one child artifact per item, and a step's output that gathers them.
+
+    Attributes:
+        over: Input whose folder lists the items in `items.jsonl`; empty where they are known at plan time.
+        items: The items known at plan time, as JSON values.
+        min_success: Share of the items that must succeed; the others are left out of the output and named in it.
+    """
+
+    over: str = ""
+    items: tuple[Json, ...] = ()
+    min_success: float = 1.0
+
+
+@dataclass(frozen=True)
 class Step:
     """One node of the graph.
 
@@ -85,6 +103,9 @@ class Step:
         inputs: Input artifacts by parameter name.
         resources: What it needs to start.
         code: "rerun": its code digest is part of the key. "warn": a code change is shown but keeps the artifact.
+            "fail": a code change refuses the plan until it is accepted.
+        detached: It runs in an actor that outlives the driver, and is taken up again by the next one.
+        fan_out: Set where it is spread over items.
     """
 
     name: str
@@ -94,6 +115,25 @@ class Step:
     inputs: Mapping[str, Artifact] = field(default_factory=dict)
     resources: Resources = Resources()
     code: CodePolicy = "rerun"
+    detached: bool = False
+    fan_out: FanOut | None = None
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """What of its settings counts: the identity fields of the config, and how it is spread over items.
+
+        Raises:
+            ConfigError: If a value has no identity.
+        """
+        fields = identity_of(self.config)
+        if self.fan_out is None:
+            return fields
+        spread: dict[str, Json] = {
+            "over": self.fan_out.over,
+            "items": list(self.fan_out.items),
+            "min_success": self.fan_out.min_success,
+        }
+        return {**fields, "fan_out": spread}
 
     @property
     def producers(self) -> tuple[str, ...]:
@@ -128,6 +168,7 @@ class Recipe:
         memory_gib: float | None = None,
         ranks: int = 1,
         code: CodePolicy = "rerun",
+        detached: bool = False,
         **inputs: Artifact,
     ) -> Artifact:
         """Adds a step and returns the handle of its output.
@@ -141,12 +182,72 @@ class Recipe:
             memory_gib: Memory to reserve in GiB.
             ranks: Processes its `ctx.launch` starts.
             code: What a change of its code does, see `Step.code`.
+            detached: Let it outlive the driver: for steps that run long.
             **inputs: Artifacts by the function's parameter names.
 
         Raises:
             ConfigError: If the name is taken or unusable, the function is no module-level one, or the inputs are not
                 those its signature asks for.
         """
+        resources = Resources(cpus, gpus, memory_gib, ranks)
+        return self._add(fn, config, name, inputs, resources, code, detached, None)
+
+    def map(
+        self,
+        fn: StepFunction,
+        config: DataclassInstance,
+        *,
+        over: Artifact | Sequence[Json],
+        name: str | None = None,
+        min_success: float = 1.0,
+        code: CodePolicy = "rerun",
+        **inputs: Artifact,
+    ) -> Artifact:
+        """Adds a step that is spread over items, each of which is cached by itself; returns the handle of its output.
+
+        The function is called as `fn(ctx, config, item, **inputs)` once for each item and writes into its own
+        `ctx.output`. The output of the whole is a folder per item, named by the first 16 characters of the item's
+        digest, and `items.jsonl` with a line for each: {"item", "digest", "state": "done" or "failed", "error"}.
+        When it runs again, only items that are new, changed or failed do.
+
+        Args:
+            fn: The function.
+            config: Its config.
+            over: The items: JSON values known now, or a step's output that lists them in `items.jsonl`, one a line.
+            name: Name of the step; the function's own name if None.
+            min_success: Share of the items that must succeed, from 0 to 1.
+            code: What a change of its code does, see `Step.code`.
+            **inputs: Artifacts by the function's parameter names; every item reads them.
+
+        Raises:
+            ConfigError: As `step`, or if there are no items, or two that are equal.
+        """
+        label = name or fn.__name__
+        where = f"step {label} of recipe {self.name}"
+        if not 0 <= min_success <= 1:
+            raise ConfigError(f"min_success is {min_success}.", where, "give a share between 0 and 1")
+        if isinstance(over, Artifact):
+            return self._add(
+                fn, config, name, {OVER: over, **inputs}, Resources(), code, False, FanOut(OVER, (), min_success)
+            )
+        digests = [canonical_json(item) for item in over]
+        if not digests:
+            raise ConfigError(f"{label} is spread over no items.", where, "pass at least one")
+        if len(set(digests)) < len(digests):
+            raise ConfigError(f"Two items of {label} are equal.", where, "pass each item once")
+        return self._add(fn, config, name, inputs, Resources(), code, False, FanOut("", tuple(over), min_success))
+
+    def _add(
+        self,
+        fn: StepFunction,
+        config: DataclassInstance,
+        name: str | None,
+        inputs: Mapping[str, Artifact],
+        resources: Resources,
+        code: CodePolicy,
+        detached: bool,
+        fan_out: FanOut | None,
+    ) -> Artifact:
         label = name or fn.__name__
         where = f"step {label} of recipe {self.name}"
         if not _NAME.fullmatch(label):
@@ -157,9 +258,9 @@ class Recipe:
             raise ConfigError(
                 f"The config of {label} is a {type(config).__name__}.", where, "pass its config dataclass"
             )
-        _check_inputs(fn, inputs, where)
-        resources = Resources(cpus, gpus, memory_gib, ranks)
-        self._steps[label] = Step(label, fn, config, _version_of(fn, where), inputs, resources, code)
+        _check_inputs(fn, {key: value for key, value in inputs.items() if key != OVER}, where, 3 if fan_out else 2)
+        version = _version_of(fn, where)
+        self._steps[label] = Step(label, fn, config, version, inputs, resources, code, detached, fan_out)
         return Artifact(label)
 
     def file(self, path: str | Path, what: str) -> Artifact:
@@ -205,8 +306,8 @@ def ordered(steps: Iterable[Step]) -> list[Step]:
         raise ConfigError(f"The steps form a circle: {circle}.", "recipe", "remove one of these inputs") from None
 
 
-def _check_inputs(fn: StepFunction, inputs: Mapping[str, Artifact], where: str) -> None:
-    parameters = list(inspect.signature(fn).parameters.values())[2:]
+def _check_inputs(fn: StepFunction, inputs: Mapping[str, Artifact], where: str, num_given: int) -> None:
+    parameters = list(inspect.signature(fn).parameters.values())[num_given:]
     known = [parameter.name for parameter in parameters]
     for name, artifact in inputs.items():
         if name not in known:

@@ -1,7 +1,8 @@
 """How a run is asked to stop, and how that reaches the steps.
 
 A signal only sets an event; a thread writes the `stop` file of every running step, also of those that start a moment
-later. The steps save what they have and end as preempted. A second signal interrupts the waiting itself.
+later. The steps save what they have and end as preempted. A second signal interrupts the waiting itself. SIGTERM has a
+meaning of its own on a cluster that outlives the driver: detached steps are asked to save, and are left to go on.
 """
 
 from __future__ import annotations
@@ -28,17 +29,24 @@ def request_stop(stop: threading.Event) -> None:
 
 
 @contextmanager
-def signals_set(stop: threading.Event) -> Iterator[None]:
+def signals_set(stop: threading.Event, leave: threading.Event | None = None) -> Iterator[None]:
     """Lets SIGINT and SIGTERM ask for a stop during the block; outside the main thread it changes nothing.
 
     Enter it after `ray.init`, which installs handlers of its own.
+
+    Args:
+        stop: Set by the signals.
+        leave: Set by SIGTERM in its place, where given.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        request_stop(stop)
+        if number == signal.SIGTERM and leave is not None and not leave.is_set():
+            leave.set()
+        else:
+            request_stop(stop)
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:

@@ -2,6 +2,7 @@
 
 Two branches run beside the crawl: the dialogues for SFT and the preference pairs of the reward model are prepared while
 pages are fetched. CPUs are what a step itself computes with; a step that launches ranks holds none, its ranks do.
+What may take long is detached: on a cluster it goes on when the driver is gone.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
     """Declares the steps of the recipe; nothing runs here."""
     source = settings.source
     if source.kind == "sample":
-        pages = run.step(crawl, settings.crawl, site=run.step(site, settings.site))
+        pages = run.step(crawl, settings.crawl, detached=True, site=run.step(site, settings.site))
         dialogues = run.step(instructions, settings.instructions)
         pairs = run.step(preferences, settings.preferences)
     else:
-        pages = run.step(crawl, settings.crawl)
+        pages = run.step(crawl, settings.crawl, detached=True)
         dialogues_file = run.file(source.instructions or "", "instructions")
         pairs_file = run.file(source.preferences or "", "preferences")
         dialogues = run.step(instructions, settings.instructions, file=dialogues_file)
@@ -55,6 +56,7 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         pretrain,
         settings.pretrain,
         code="warn",
+        detached=True,
         ranks=settings.pretrain.training.ranks,
         gpus=gpus,
         tokens=rows,
@@ -64,6 +66,7 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         sft,
         settings.sft,
         code="warn",
+        detached=True,
         ranks=settings.sft.training.ranks,
         gpus=gpus,
         base=base,
@@ -73,6 +76,7 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         reward,
         settings.reward,
         code="warn",
+        detached=True,
         ranks=settings.reward.training.ranks,
         gpus=gpus,
         base=tuned,
@@ -82,6 +86,7 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         ppo,
         settings.ppo,
         code="warn",
+        detached=True,
         ranks=settings.ppo.training.ranks,
         gpus=gpus,
         policy=tuned,

@@ -1,4 +1,4 @@
-"""The DAG as a picture: Mermaid text for documents that render it, and an SVG of our own for those that do not.
+"""The DAG as a picture: Mermaid for documents that render it, an SVG of our own for those that do not, and plain text.
 
 Pipelines are long and narrow, so the picture is a column: steps from top to bottom in the order of the plan, and on the
 right an arc from each step to every step that reads from it. Producers come first, so every arc leads down, and no arc
@@ -13,6 +13,7 @@ from html import escape
 COLOURS = {
     "done": "#2e7d32",
     "cached": "#1565c0",
+    "runs": "#ef6c00",
     "running": "#ef6c00",
     "retrying": "#ef6c00",
     "failed": "#c62828",
@@ -35,10 +36,31 @@ def mermaid(producers: Mapping[str, Sequence[str]], states: Mapping[str, str]) -
     used = sorted({states.get(step, "waiting") for step in producers})
     for state in used:
         members = ",".join(step for step in producers if states.get(step, "waiting") == state)
+        name = state.replace(" ", "_")
         lines += [
-            f"  classDef {state} stroke:{COLOURS.get(state, _IDLE)},stroke-width:2px",
-            f"  class {members} {state}",
+            f"  classDef {name} stroke:{COLOURS.get(state, _IDLE)},stroke-width:2px",
+            f"  class {members} {name}",
         ]
+    return "\n".join(lines) + "\n"
+
+
+def text(producers: Mapping[str, Sequence[str]], states: Mapping[str, str], notes: Mapping[str, str]) -> str:
+    """The DAG as lines: a step, its state, a few words, and the steps it reads from.
+
+    Args:
+        producers: Steps in the order of the plan, each with the steps it reads from.
+        states: State of each step.
+        notes: A few words on a step.
+    """
+    rows = [
+        (step, states.get(step, "waiting"), notes.get(step, ""), ", ".join(dict.fromkeys(sources)))
+        for step, sources in producers.items()
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    lines = []
+    for step, state, note, sources in rows:
+        cells = f"{step:<{widths[0]}}  {state:<{widths[1]}}  {note:<{widths[2]}}"
+        lines.append(f"{cells}  {f'<- {sources}' if sources else ''}".rstrip())
     return "\n".join(lines) + "\n"
 
 

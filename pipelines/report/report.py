@@ -93,7 +93,7 @@ def write_report(run_folder: Path, store: Path) -> Path:
 def gather(run_folder: Path, store: Path) -> Facts:
     """Reads the records that a report shows."""
     record = read_run(run_folder)
-    artifacts = {name: artifact_of(store, step) for name, step in record.steps.items()}
+    artifacts = {name: artifact_of(record, step) for name, step in record.steps.items()}
     return Facts(record, fold(run_folder), artifacts, store)
 
 

@@ -23,14 +23,20 @@ def write_first(folder: Path, record: RunRecord) -> None:
     shutil.copyfile(record.folder / "plan.json", folder / "plan.json")
 
 
-def write_final(folder: Path, record: RunRecord, status: RunStatus, store: Path) -> None:
-    """Writes what is known at the end: the DAG as it went, the lineage, and the report."""
+def write_picture(folder: Path, record: RunRecord, status: RunStatus) -> None:
+    """Writes the DAG as it stands and the lineage of what is there; in a run that is over, nothing runs any more."""
     producers = {name: step.producers for name, step in record.steps.items()}
-    states = {name: step.state for name, step in status.steps.items()}
+    over = {} if status.state == "running" else {"running": "stopped", "retrying": "stopped"}
+    states = {name: over.get(step.state, step.state) for name, step in status.steps.items()}
     notes = {name: duration(step.seconds) for name, step in status.steps.items()}
     (folder / "dag.mmd").write_text(mermaid(producers, states), encoding="utf-8")
     (folder / "dag.svg").write_text(svg(producers, states, notes), encoding="utf-8")
-    (folder / "lineage.json").write_text(json.dumps(lineage(record, store), indent=1), encoding="utf-8")
+    (folder / "lineage.json").write_text(json.dumps(lineage(record), indent=1), encoding="utf-8")
+
+
+def write_final(folder: Path, record: RunRecord, status: RunStatus, store: Path) -> None:
+    """Writes what is known at the end: the DAG as it went, the lineage, and the report."""
+    write_picture(folder, record, status)
     write_report(record.folder, store)
     for name in REPORT:
         shutil.copyfile(record.folder / name, folder / name)

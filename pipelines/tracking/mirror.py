@@ -4,6 +4,9 @@
 runs and models are found again by tags, parameters, inputs and metrics are the kind that MLflow takes twice and keeps
 once, and the one number that is kept (how far each journal was sent) only saves work and belongs to one parent run. So
 an uploader may die between any two requests, and a second one, or a replay a week later, completes the same picture.
+
+A run that is driven again in the same folder keeps its parent and its children: they are opened again and go on. A
+child is RUNNING only while its step is: what an earlier session left open is closed, whether or not its turn comes.
 """
 
 from __future__ import annotations
@@ -18,10 +21,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from components.publish import publish_json, read_json
-from pipelines.engine.events import DRIVER_LOCK, RunStatus, StepStatus, fold_events, read_events, step_folder
+from pipelines.engine.events import (
+    DRIVER_LOCK,
+    RunStatus,
+    StepStatus,
+    fold_events,
+    latest_session,
+    read_events,
+    step_folder,
+)
 from pipelines.engine.identity import KEY_CHARS
 from pipelines.engine.lock import is_held
 from pipelines.engine.store import Found
+from pipelines.tracking.children import NO_CHILD, Child, begun_at, end_of_session, final_points, wanted_status
 from pipelines.tracking.convert import (
     METRICS_PER_BATCH,
     PARAMS_PER_BATCH,
@@ -30,39 +42,29 @@ from pipelines.tracking.convert import (
     key_of,
     tag_text,
 )
-from pipelines.tracking.files import note_of, write_final, write_first
-from pipelines.tracking.journal import read_chunk, read_curves
+from pipelines.tracking.files import note_of, write_final, write_first, write_picture
+from pipelines.tracking.journal import Repeats, read_chunk, read_last
 from pipelines.tracking.models import ModelLog, holds_model
 from pipelines.tracking.records import PlannedStep, RunRecord, artifact_of, read_run
+from pipelines.tracking.sending import search, send
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, Param, RunTag
+    from mlflow.entities import DatasetInput, Metric, RunTag
 
 Say = Callable[[str], None]
 
 PROGRESS_FILE = "tracking.json"
+PICTURE_S = 10.0
+"""Shortest time between two pictures of a run that goes; its first and its last one are never late."""
+
+PICTURE_SHARE = 0.1
+"""Most of the uploader's time that pictures take; lineage asks the store for every artifact."""
+
 MAX_PARENT_KEYS = 40
 """Metrics of the parent: MLflow draws one chart a key, and slows down beyond this."""
 
 _RUN_STATES = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
-_STEP_STATES = {"done": "FINISHED", "cached": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
-_NO_CHILD = ("waiting", "skipped")
-
-
-@dataclass
-class Child:
-    """A run in MLflow.
-
-    Attributes:
-        run_id: MLflow's id.
-        status: Its status there, as far as it is known here.
-        introduced: Parameters and inputs were sent by this process.
-    """
-
-    run_id: str
-    status: str
-    introduced: bool = False
 
 
 @dataclass
@@ -87,6 +89,11 @@ class Mirror:
     offsets: dict[str, int] = field(init=False, default_factory=dict)
     runs: dict[str, Child] = field(init=False, default_factory=dict)
     producers: dict[str, dict[str, str]] = field(init=False, default_factory=dict)
+    repeats: dict[str, Repeats] = field(init=False, default_factory=dict)
+    begun: dict[str, float] = field(init=False, default_factory=dict)
+    session: int = field(init=False, default=0)
+    ended: float = field(init=False, default=0.0)
+    pictured: tuple[float, Mapping[str, str]] = field(init=False, default=(0.0, {}))
 
     def __post_init__(self) -> None:
         self.record = read_run(self.folder)
@@ -108,11 +115,13 @@ class Mirror:
         """
         status = self._status(over)
         parent = self._parent()
+        if status.state == "running":
+            self._open_parent(parent)
         for step in status.steps.values():
-            if step.state not in _NO_CHILD:
+            if step.state not in NO_CHILD or step.name in self.runs or step.name in self.begun:
                 self._update_child(step, status)
         if status.state == "running":
-            self._set_status(parent, "RUNNING", None)
+            self._picture(parent, status)
             return False
         self._close_parent(parent, status)
         self._save(complete=True)
@@ -121,26 +130,27 @@ class Mirror:
     def _status(self, over: bool) -> RunStatus:
         """The run as it stands; one whose driver died ended when it last gave a sign of life."""
         events = read_events(self.folder)
+        self.session, self.begun = latest_session(events), begun_at(events)
         planned = {step.name: step.producers for step in self.record.steps.values()}
         status = fold_events(events, planned, self.record.run_id, time.time())
         if not over:
             return replace(status, state="running")
         if status.state != "running" or is_held(self.folder / DRIVER_LOCK):
+            self.ended = end_of_session(events, self.session)
             return status
-        status = fold_events(events, planned, self.record.run_id, last_sign(self.folder))
+        self.ended = last_sign(self.folder)
+        status = fold_events(events, planned, self.record.run_id, self.ended)
         return replace(status, state="interrupted")
 
     def _find_runs(self) -> dict[str, Child]:
         """The run's runs in MLflow by step, the parent under ""; a double of a lost answer is deleted."""
-        query = f"tags.`headwater.uid` = '{self.record.uid}'"
-        order = ["attributes.start_time ASC"]
         runs: dict[str, Child] = {}
-        for run in self.client.search_runs([self.experiment_id], query, max_results=1000, order_by=order):
+        for run in search(self.client, self.experiment_id, f"tags.`headwater.uid` = '{self.record.uid}'"):
             step = run.data.tags["headwater.step"]
             if step in runs:
                 self.client.delete_run(run.info.run_id)
             else:
-                runs[step] = Child(run.info.run_id, run.info.status)
+                runs[step] = Child.of(run)
         return runs
 
     def _create(self, step: str, name: str, started: float, tags: Mapping[str, object]) -> Child:
@@ -154,7 +164,7 @@ class Mirror:
         }
         values = {key: tag_text(value) for key, value in {**common, **tags}.items()}
         run = self.client.create_run(self.experiment_id, int(started * 1000), values, name)
-        self.runs[step] = Child(run.info.run_id, "RUNNING")
+        self.runs[step] = Child(run.info.run_id, "RUNNING", started)
         return self.runs[step]
 
     def _parent(self) -> Child:
@@ -169,31 +179,53 @@ class Mirror:
             parent.introduced = True
         return parent
 
+    def _open_parent(self, parent: Child) -> None:
+        """Opens the parent again if an earlier session closed it."""
+        if parent.status != "RUNNING":
+            note = f"{self.record.run_id} runs again, session {self.session}."
+            tags = {"headwater.state": "running", "mlflow.note.content": note}
+            self._log_batch(parent, tags=_run_tags(tags))
+            self._set_status(parent, "RUNNING", None)
+
+    def _picture(self, parent: Child, status: RunStatus) -> None:
+        """Sends picture and lineage of a run that goes, when a step has come to another state."""
+        began, states = time.monotonic(), {name: step.state for name, step in status.steps.items()}
+        if states == self.pictured[1] or began < self.pictured[0]:
+            return
+        with TemporaryDirectory() as folder:
+            write_picture(Path(folder), self.record, status)
+            self.client.log_artifacts(parent.run_id, folder)
+        ended = time.monotonic()
+        self.pictured = (ended + max(PICTURE_S, (ended - began) / PICTURE_SHARE), states)
+
     def _update_child(self, step: StepStatus, run: RunStatus) -> None:
         planned = self.record.steps[step.name]
         child = self.runs.get(step.name)
         if child is None:
-            started = step.started or run.started
             tags = {"mlflow.parentRunId": self._parent().run_id, "headwater.key": planned.key}
-            child = self._create(step.name, step.name, started, tags)
-        wanted = _STEP_STATES.get(step.state, "RUNNING" if run.state == "running" else "KILLED")
+            child = self._create(step.name, step.name, self.begun.get(step.name, run.started), tags)
+        wanted = wanted_status(child, step, run)
         if child.status == wanted != "RUNNING":
+            self._send_journal(child, step.name)  # what its processes still wrote when its end was believed
             return
         if not child.introduced:
             self._log_params(child, flat_params(self.record.config.get(step.name) or {}))
             self._log_inputs(child, planned)
             child.introduced = True
         self._send_journal(child, step.name)
-        if wanted != "RUNNING":
-            self._close_child(child, step, planned, run)
-        self._set_status(child, wanted, (step.started or run.started) + (step.seconds or 0.0))
+        end = self._close_child(child, step, planned) if wanted != "RUNNING" else None
+        self._set_status(child, wanted, end)
+
+    def _journal(self, step: str) -> Path:
+        return step_folder(self.folder, step) / "journal.jsonl"
 
     def _send_journal(self, child: Child, step: str) -> None:
-        journal = step_folder(self.folder, step) / "journal.jsonl"
-        while (chunk := read_chunk(journal, self.offsets.get(step, 0))).offset > self.offsets.get(step, 0):
-            metrics = [
-                _metric(key_of(step, point.name), point.value, point.time_ms, point.step) for point in chunk.points
-            ]
+        journal = self._journal(step)
+        while (chunk := read_chunk(journal, begin := self.offsets.get(step, 0))).offset > begin:
+            if step not in self.repeats:
+                self.repeats[step] = Repeats(journal).skip(begin)
+            points = self.repeats[step].fresh(chunk.points, begin)
+            metrics = [_metric(key_of(step, point.name), point.value, point.time_ms, point.step) for point in points]
             for batch in batches(metrics, METRICS_PER_BATCH):
                 self._log_batch(child, metrics=batch)
             if chunk.damaged:
@@ -201,37 +233,62 @@ class Mirror:
             self.offsets[step] = chunk.offset
             self._save(complete=False)
 
-    def _close_child(self, child: Child, step: StepStatus, planned: PlannedStep, run: RunStatus) -> None:
-        """Final metrics, the model it made, and how it ended."""
-        cached = step.state == "cached" and step.producer_run != self.record.run_id
+    def _close_child(self, child: Child, step: StepStatus, planned: PlannedStep) -> float:
+        """Sends final metrics, the model it made and how it ended; returns the Unix time of its end."""
+        planned = replace(planned, key=step.key or planned.key)  # inputs with equal bytes may have made it
+        made = artifact_of(self.record, planned) if step.state in ("done", "cached") else Found()
+        cached = self._is_cached(step)
+        end = self._end_of(child, step, made)
         tags: dict[str, object] = {"headwater.cached": str(cached).lower(), "headwater.attempts": step.attempt}
+        if child.noted:
+            tags["mlflow.note.content"] = ""
         if cached:
-            tags |= self._producer_tags(step, planned)
+            tags |= self._producer_tags(step, planned.key, made)
         if step.error is not None:
             tags["headwater.error"] = tags["mlflow.note.content"] = str(step.error.to_error())
-        made = artifact_of(self.store, planned) if step.state in ("done", "cached") else None
-        values = dict(step.metrics) if made is None or made.manifest is None else dict(made.manifest.metrics)
-        if step.seconds is not None:
-            values["seconds"] = step.seconds
+        elif step.state in ("stopped", "detached") and step.note:
+            tags["mlflow.note.content"] = step.note
         model_id = None
-        if made is not None and made.path is not None:
+        if made.path is not None:
             tags["headwater.artifact"] = made.path
             model_id = self.models.log_output(child.run_id, planned, made.path, self.record.run_id)
-        end_ms = int(((step.started or run.started) + (step.seconds or 0.0)) * 1000)
-        last = {name: curve[-1][0] for name, curve in self._curves(step.name).items()}
-        metrics = [
-            _metric(key_of(step.name, name), value, end_ms, last.get(name, 0), model_id)
-            for name, value in values.items()
-        ]
+        metrics = self._final_metrics(step, made, int(end * 1000), model_id)
         self._log_batch(child, metrics=metrics, tags=_run_tags(tags))
+        if child.failed and step.error is None:
+            self.client.delete_tag(child.run_id, "headwater.error")  # of an earlier session; last, as it is the sign
+        child.failed, child.noted = step.error is not None, bool(tags.get("mlflow.note.content"))
+        self.repeats.pop(step.name, None)
+        return end
 
-    def _curves(self, step: str) -> dict[str, list[tuple[int, float]]]:
-        return read_curves(step_folder(self.folder, step) / "journal.jsonl")
+    def _final_metrics(self, step: StepStatus, made: Found, end_ms: int, model_id: str | None) -> list[Metric]:
+        """Final metrics; a cached step has those of the step that made its artifact, and the ends of its curves."""
+        values = dict(made.manifest.metrics) if made.manifest else dict(step.metrics)
+        if step.seconds is not None:
+            values["seconds"] = step.seconds
+        cached = self._is_cached(step)
+        producer = self.folder.parent / step.producer_run if cached else self.folder
+        last = read_last(step_folder(producer, step.name) / "journal.jsonl")
+        rows = final_points(values, last, end_ms, cached)
+        return [_metric(key_of(step.name, row.name), row.value, row.time_ms, row.step, model_id) for row in rows]
 
-    def _producer_tags(self, step: StepStatus, planned: PlannedStep) -> dict[str, object]:
+    def _is_cached(self, step: StepStatus) -> bool:
+        """Whether another run made its artifact; what an earlier session of this one made is its own."""
+        return step.state == "cached" and step.producer_run != self.record.run_id
+
+    def _end_of(self, child: Child, step: StepStatus, made: Found) -> float:
+        """When a step ended. A cached one took no time here; one that was left open ended with its last line."""
+        if step.started is not None:
+            return step.started + (step.seconds or 0.0)
+        if made.manifest is not None and made.manifest.run == self.record.run_id:
+            return float(made.manifest.started + made.manifest.seconds)
+        journal = self._journal(step.name)
+        return max(child.started, journal.stat().st_mtime if journal.exists() else 0.0)
+
+    def _producer_tags(self, step: StepStatus, key: str, made: Found) -> dict[str, object]:
         """What a cached child says of the run that made its artifact, with a link where MLflow has that run."""
         tags: dict[str, object] = {"headwater.producer_run": step.producer_run}
-        producer = self._made_by(step.producer_run).get(planned.key)
+        origin = made.manifest.origin if made.manifest else None  # of inputs with equal bytes, under another key
+        producer = self._made_by(step.producer_run).get(origin.key if origin and origin.key else key)
         if producer is not None:
             link = f"#/experiments/{self.experiment_id}/runs/{producer}"
             tags["headwater.producer_run_id"] = producer
@@ -242,7 +299,7 @@ class Mirror:
         """MLflow ids of the children of a pipeline run that made something, by recipe key; asked for once."""
         if run_id not in self.producers:
             query = f"tags.`headwater.run` = '{run_id}' AND tags.`headwater.cached` = 'false'"
-            found = self.client.search_runs([self.experiment_id], query, max_results=1000)
+            found = search(self.client, self.experiment_id, query)
             self.producers[run_id] = {run.data.tags["headwater.key"]: run.info.run_id for run in found}
         return self.producers[run_id]
 
@@ -256,7 +313,7 @@ class Mirror:
 
     def _input(self, key: str) -> Found:
         maker = self.record.maker_of(key)
-        return artifact_of(self.store, self.record.steps[maker]) if maker else Found()
+        return artifact_of(self.record, self.record.steps[maker]) if maker else Found()
 
     def _dataset(self, name: str, key: str, found: Found) -> DatasetInput:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -268,40 +325,42 @@ class Mirror:
         dataset = Dataset(maker or name, digest, "local", json.dumps(source), None, json.dumps(profile))
         return DatasetInput(dataset, [InputTag("mlflow.data.context", name)])
 
-    def _log_batch(
-        self,
-        child: Child,
-        metrics: Sequence[Metric] = (),
-        params: Sequence[Param] = (),
-        tags: Sequence[RunTag] = (),
-    ) -> None:
-        """Sends a batch. What MLflow refuses for good is said and left out: it would be refused for ever."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.log_batch(child.run_id, metrics, params, tags)
-        except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            self.say(f"MLflow refuses a batch of run {child.run_id}: {error.message}")
+    def _log_batch(self, child: Child, metrics: Sequence[Metric] = (), tags: Sequence[RunTag] = ()) -> None:
+        send(metrics, lambda some: self.client.log_batch(child.run_id, metrics=some), self.say)
+        send(tags, lambda some: self.client.log_batch(child.run_id, tags=some), self.say)
 
     def _log_params(self, child: Child, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
         for batch in batches([Param(name, value) for name, value in params.items()], PARAMS_PER_BATCH):
-            self._log_batch(child, params=batch)
+            send(batch, lambda some: self.client.log_batch(child.run_id, params=some), self.say)
 
     def _close_parent(self, parent: Child, status: RunStatus) -> None:
-        if parent.status == _RUN_STATES[status.state]:
+        if parent.status == _RUN_STATES[status.state] and parent.session == str(self.session):
             return
-        end = status.started + status.seconds
-        metrics = [_metric(name, value, int(end * 1000), 0) for name, value in _headline(status).items()]
+        end_ms, step = int(self.ended * 1000), max(0, self.session - 1)
+        metrics = [_metric(name, value, end_ms, step) for name, value in self._headline(status).items()]
         with TemporaryDirectory() as folder:
             write_final(Path(folder), self.record, status, self.store)
             self.client.log_artifacts(parent.run_id, folder)
         tags = {"mlflow.note.content": note_of(self.record), "headwater.state": status.state}
-        self._log_batch(parent, metrics=metrics, tags=_run_tags(tags))
-        self._set_status(parent, _RUN_STATES[status.state], end)
+        self._log_batch(parent, metrics=metrics, tags=_run_tags(tags | {"headwater.session": self.session}))
+        self._set_status(parent, _RUN_STATES[status.state], self.ended)
+        parent.session = str(self.session)
+
+    def _headline(self, status: RunStatus) -> dict[str, float]:
+        """Metrics of the parent: how long, how much was cached, and final metrics from the last step backwards."""
+        there = [step for step in status.steps.values() if step.state in ("done", "cached")]
+        cached = sum(self._is_cached(step) for step in there)
+        metrics = {
+            "run/seconds": status.seconds,
+            "run/steps_run": float(len(there) - cached),
+            "run/steps_cached": float(cached),
+        }
+        for step in reversed(there):
+            if len(metrics) + len(step.metrics) <= MAX_PARENT_KEYS:
+                metrics |= {key_of(step.name, name): value for name, value in step.metrics.items()}
+        return metrics
 
     def _set_status(self, child: Child, status: str, end: float | None) -> None:
         if child.status == status:
@@ -335,20 +394,6 @@ def _tags(record: RunRecord) -> dict[str, object]:
         tags["mlflow.source.git.commit"] = record.git["commit"]
         tags["mlflow.source.git.dirty"] = str(bool(record.git.get("dirty"))).lower()
     return tags
-
-
-def _headline(status: RunStatus) -> dict[str, float]:
-    """Metrics of the parent: how long, how much was cached, and final metrics from the last step backwards."""
-    states = [step.state for step in status.steps.values()]
-    metrics = {
-        "run/seconds": status.seconds,
-        "run/steps_run": float(states.count("done")),
-        "run/steps_cached": float(states.count("cached")),
-    }
-    for step in reversed(list(status.steps.values())):
-        if step.state in ("done", "cached") and len(metrics) + len(step.metrics) <= MAX_PARENT_KEYS:
-            metrics |= {key_of(step.name, name): value for name, value in step.metrics.items()}
-    return metrics
 
 
 def _metric(name: str, value: float, time_ms: int, step: int, model_id: str | None = None) -> Metric:

@@ -3,7 +3,8 @@
 A process and not a thread, for three reasons. Importing MLflow takes two seconds of Python that would stall the driver
 it shares a lock with; here it runs on another core while Ray starts. A server that hangs, or a client library that
 crashes, cannot touch the run. And when the driver is killed without a word, somebody is left to notice: the pipe from
-the driver ends, the driver's lock is free, and the run is closed in MLflow as KILLED within seconds.
+the driver ends, the driver's lock is free, and the run is closed in MLflow as KILLED within seconds. Should the
+uploader itself be killed, the driver starts another one, which goes on from where MLflow stands.
 
 The step's processes know nothing of this: they append to their journals. If MLflow is down the uploader tries again
 with growing pauses, for as long as the run goes and `linger_s` after it; what is still missing then is sent by the next
@@ -25,18 +26,28 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.errors import MachineError
-from components.publish import publish_json
+from components.publish import publish_json, read_json
+from pipelines.engine.events import fold
 from pipelines.engine.lock import try_lock
 from pipelines.tracking.client import connect
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.convert import masked
-from pipelines.tracking.mirror import PROGRESS_FILE, Mirror
+from pipelines.tracking.mirror import PROGRESS_FILE, Mirror, last_sign
 
 LOCK = "tracking.lock"
 LOG = "tracking.log"
 POLL_S = 1.0
 SHORTEST_FLUSH_S = 1.0
 LONGEST_PAUSE_S = 30.0
+RESTARTS = 3
+"""Uploaders started after one that died; a machine that kills each of them needs no fourth."""
+
+QUIET_S = 2.0
+"""A run whose driver was killed has ended once its steps have written nothing for so long."""
+
+ORPHANS_S = 10.0
+"""Longest wait for that."""
+
 NICENESS = 5
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,8 +68,8 @@ def tracked(run_folder: Path, config: TrackingConfig, store: Path) -> Iterator[N
         yield
         return
     try:
-        publish_json(run_folder / PROGRESS_FILE, {"parent": None, "offsets": {}, "complete": False})
-        uploader = start_uploader(run_folder, config, store)
+        _mark_incomplete(run_folder)
+        keeper = _Keeper(run_folder, config, store)
     except OSError as error:
         print(f"headwater: this run is not tracked: {error}. `headwater status` sends it later", file=sys.stderr)
         yield
@@ -67,8 +78,55 @@ def tracked(run_folder: Path, config: TrackingConfig, store: Path) -> Iterator[N
     try:
         yield
     finally:
-        release(uploader)
+        uploader = keeper.end()
         _wait(uploader, config.flush_s, time.monotonic() - began, run_folder / LOG)
+
+
+def _mark_incomplete(run_folder: Path) -> None:
+    """Says that MLflow lacks something of the run; how far an earlier session's journals were sent is kept."""
+    progress: dict[str, object] = {"parent": None, "offsets": {}}
+    if (run_folder / PROGRESS_FILE).exists():
+        progress = read_json(run_folder / PROGRESS_FILE)
+    publish_json(run_folder / PROGRESS_FILE, {**progress, "complete": False})
+
+
+class _Keeper:
+    """Keeps an uploader going while the driver drives: one that was killed is replaced within a second.
+
+    Raises:
+        OSError: If no process can be started.
+    """
+
+    def __init__(self, run_folder: Path, config: TrackingConfig, store: Path) -> None:
+        self._order = (run_folder, config, store)
+        self._uploader = start_uploader(*self._order)
+        self._starts_left = RESTARTS
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="tracking keeper", daemon=True)
+        self._thread.start()
+
+    def end(self) -> subprocess.Popen[bytes]:
+        """Tells the uploader that the run is over and returns it."""
+        self._over.set()
+        self._thread.join()
+        self._replace_if_dead()
+        release(self._uploader)
+        return self._uploader
+
+    def _watch(self) -> None:
+        while not self._over.wait(POLL_S):
+            self._replace_if_dead()
+
+    def _replace_if_dead(self) -> None:
+        if self._uploader.poll() in (None, 0) or self._starts_left == 0:
+            return
+        self._starts_left -= 1
+        release(self._uploader)
+        try:
+            self._uploader = start_uploader(*self._order)
+        except OSError as error:
+            self._starts_left = 0
+            print(f"headwater: tracking ended: {error}. `headwater status` sends the rest", file=sys.stderr)
 
 
 def start_uploader(run_folder: Path, config: TrackingConfig, store: Path) -> subprocess.Popen[bytes]:
@@ -129,7 +187,7 @@ def replay(run_folder: Path, config: TrackingConfig, store: Path) -> None:
 
 
 def follow(run_folder: Path, config: TrackingConfig, store: Path, over: threading.Event) -> bool:
-    """Keeps MLflow equal to a run folder until the run is over and everything is sent.
+    """Keeps MLflow equal to a run folder until the run is over and everything is sent; the caller holds its lock.
 
     Args:
         run_folder: Folder of the run.
@@ -140,6 +198,7 @@ def follow(run_folder: Path, config: TrackingConfig, store: Path, over: threadin
     Returns:
         False if it gave up `linger_s` after the end, with something unsent.
     """
+    _mark_incomplete(run_folder)  # again, for the uploader before may have been closing an earlier session
     mirror: Mirror | None = None
     failures, deadline = 0, float("inf")
     while True:
@@ -147,6 +206,8 @@ def follow(run_folder: Path, config: TrackingConfig, store: Path, over: threadin
         if ending and deadline == float("inf"):
             deadline = time.monotonic() + config.linger_s
         try:
+            if ending:
+                _wait_for_orphans(run_folder)
             mirror = mirror or _mirror(run_folder, config, store)
             if mirror.update(ending):
                 return True
@@ -166,6 +227,15 @@ def follow(run_folder: Path, config: TrackingConfig, store: Path, over: threadin
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         else:
             over.wait(pause)
+
+
+def _wait_for_orphans(run_folder: Path) -> None:
+    """Lets the steps of a driver that was killed write their last lines; they outlive it by a moment."""
+    deadline = time.monotonic() + ORPHANS_S
+    while fold(run_folder).state == "interrupted" and time.time() - last_sign(run_folder) < QUIET_S:
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(POLL_S / 4)
 
 
 def main() -> int:

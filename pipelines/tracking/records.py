@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class RunRecord:
         git: Commit and whether the tree was dirty; empty outside a checkout.
         config: The composed configuration, secrets redacted.
         steps: The planned steps by name, in order.
+        store: Where its artifacts are: a folder or a URL.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class RunRecord:
     git: Mapping[str, object]
     config: Mapping[str, Any]
     steps: Mapping[str, PlannedStep]
+    store: str
 
     @property
     def uid(self) -> str:
@@ -101,19 +104,25 @@ def read_run(folder: Path) -> RunRecord:
         git=dict(run["git"]),
         config=redacted(config),
         steps={step.name: step for step in steps},
+        store=str(config.get("store") or folder.parent.parent),
     )
 
 
-def artifact_of(store: Path, step: PlannedStep) -> Found:
-    """The artifact of a planned step; empty where there is none yet."""
-    return Store(store).lookup(step.name, step.key)
+def artifact_of(record: RunRecord, step: PlannedStep) -> Found:
+    """The artifact of a planned step of a run; empty where there is none yet."""
+    return _opened(record.store, record.folder.parent.parent).lookup(step.name, step.key)
 
 
-def lineage(record: RunRecord, store: Path) -> dict[str, Any]:
+@cache
+def _opened(url: str, workspace: Path) -> Store:
+    return Store(url, workspace)
+
+
+def lineage(record: RunRecord) -> dict[str, Any]:
     """Which artifact was made of which, with recipe keys and content digests."""
     steps = []
     for step in record.steps.values():
-        found = artifact_of(store, step)
+        found = artifact_of(record, step)
         steps.append({"step": step.name, "key": step.key, **_made(found.manifest), "inputs": _inputs(record, step)})
     return {"run": record.run_id, "steps": steps}
 

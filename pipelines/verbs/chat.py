@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import ConfigError
-from pipelines.config import load_settings
+from pipelines.config import Settings, load_settings
 from pipelines.engine.events import fold
 from pipelines.runs import all_runs
+from pipelines.verbs.planning import open_store
 from pipelines.verbs.show import artifact_of
 
 
 def chat(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Answers one message, or keeps answering until the input ends."""
-    folder = Path(options.model) if options.model else newest_model(Path(load_settings(overrides).store), options.stage)
+    folder = Path(options.model) if options.model else newest_model(load_settings(overrides), options.stage)
     from components.model.config import SamplingConfig
     from components.serve.chat import Chat
 
@@ -36,17 +37,17 @@ def chat(overrides: Sequence[str], options: argparse.Namespace) -> int:
     return 0
 
 
-def newest_model(store: Path, stage: str) -> Path:
+def newest_model(settings: Settings, stage: str) -> Path:
     """The model folder of the newest run that has the stage.
 
     Raises:
         ConfigError: If no run finished it.
     """
-    for folder in all_runs(store):
+    for folder in all_runs(settings.folder):
         step = fold(folder).steps.get(stage)
         if step is not None and step.state in ("done", "cached"):
-            return artifact_of(store, folder, stage) / "model"
-    raise ConfigError(f"no run has a finished {stage} model.", f"store={store}", "headwater run")
+            return artifact_of(open_store(settings), folder, stage) / "model"
+    raise ConfigError(f"no run has a finished {stage} model.", f"store={settings.store}", "headwater run")
 
 
 def _ask() -> str:

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from pathlib import Path
+from typing import cast
 
 from pipelines.config import Settings
 from pipelines.engine.identity import KEY_CHARS
-from pipelines.engine.plan import Plan, PlanEntry, make_plan
-from pipelines.engine.step import Recipe
+from pipelines.engine.plan import Plan, PlanEntry, RunPolicy, make_plan
+from pipelines.engine.select import EVERYTHING, OPTIONS, Selection
+from pipelines.engine.step import Recipe, Step
 from pipelines.engine.store import Store
 
+STATES = {"cached": "cached", "runs": "runs", "left_out": "left out"}
 
-def plan_of(settings: Settings) -> tuple[Store, Plan]:
-    """Builds the recipe that the settings name and plans it against their store."""
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name."""
+    return Store(settings.store, settings.workspace)
+
+
+def steps_of(settings: Settings) -> tuple[Step, ...]:
+    """The steps of the recipe that the settings name."""
     from pipelines.recipes.chat import chat
 
     recipe = Recipe(settings.recipe)
     chat(recipe, settings)
-    store = Store(Path(settings.store))
-    return store, make_plan(recipe.steps, store)
+    return recipe.steps
+
+
+def selection_of(options: argparse.Namespace) -> Selection:
+    """The selectors among the options of a verb."""
+    return Selection.of({name: getattr(options, name, None) for name in OPTIONS})
+
+
+def plan_of(settings: Settings, selection: Selection = EVERYTHING) -> tuple[Store, Plan]:
+    """Builds the recipe that the settings name and plans it against their store."""
+    store = open_store(settings)
+    return store, make_plan(steps_of(settings), store, selection, cast(RunPolicy, settings.code))
 
 
 def plan_lines(plan: Plan, settings: Settings) -> list[str]:
@@ -27,7 +46,7 @@ def plan_lines(plan: Plan, settings: Settings) -> list[str]:
     head = (
         f"recipe {settings.recipe}, preset {settings.preset}, store {settings.store}, cluster {settings.cluster.kind}"
     )
-    return [head, *(f"  {_row(entry)}" for entry in plan.entries), _closing(plan)]
+    return [head, *(f"  {_row(entry)}" for entry in plan.entries), closing(plan, settings)]
 
 
 def shortest(path: str) -> str:
@@ -35,35 +54,77 @@ def shortest(path: str) -> str:
     return min(path, os.path.relpath(path), key=len)
 
 
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would choose: 40 s, 6 min, 3.2 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _row(entry: PlanEntry) -> str:
-    short = entry.key[:6]
+    state = STATES[entry.state]
     if entry.state == "cached":
-        text = f"{short} from run {entry.producer_run}" + (f"  ({entry.reason})" if entry.reason else "")
-        return f"{entry.name:<13} cached   {text}"
-    estimate = f"~{entry.estimate_s:.0f} s" if entry.estimate_s else ""
-    return f"{entry.name:<13} runs     {entry.reason:<52} {estimate}".rstrip()
+        text = f"{entry.key[:6]} from run {entry.producer_run}" + (f"  ({entry.reason})" if entry.reason else "")
+        return f"{entry.name:<13} {state:<8} {text}"
+    estimate = f"~{duration(entry.estimate_s)}" if entry.estimate_s else ""
+    return f"{entry.name:<13} {state:<8} {entry.reason:<52} {estimate}".rstrip()
 
 
-def _closing(plan: Plan) -> str:
-    total, num_runs = len(plan.entries), len(plan.to_run)
-    if not num_runs:
-        return f"all {total} steps are cached: nothing runs."
-    seconds = plan.estimate_s
-    about = f", about {seconds / 60:.0f} min one after the other" if seconds and seconds >= 90 else ""
-    return f"{num_runs} of {total} steps run{about}."
+def closing(plan: Plan, settings: Settings) -> str:
+    """The last line of a plan: how many steps run, how long that takes, and what it takes up."""
+    left_out = sum(entry.state == "left_out" for entry in plan.entries)
+    rest = f", {left_out} left out" if left_out else ""
+    if not plan.to_run:
+        total = len(plan.entries) - left_out
+        return (
+            f"all {total} steps are cached: nothing runs." if not left_out else f"{total} cached{rest}: nothing runs."
+        )
+    text = f"{len(plan.to_run)} of {len(plan.entries)} steps run{rest}{_time(plan)}{_cost(plan, settings)}."
+    return f"{text} `headwater explain {plan.to_run[0].name}` for more."
+
+
+def _time(plan: Plan) -> str:
+    known = sum(entry.estimate_s or 0.0 for entry in plan.to_run)
+    if not known:
+        return ""
+    if plan.untimed:
+        return f", over {duration(known)} ({len(plan.untimed)} of them never ran)"
+    path = f" (critical path {duration(plan.critical_s or 0.0)})" if len(plan.to_run) > 1 else ""
+    return f", about {duration(known)}{path}"
+
+
+def _cost(plan: Plan, settings: Settings) -> str:
+    cost, cluster = plan.cost, settings.cluster
+    parts = [f"{hours:.2g} {unit}" for hours, unit in ((cost.cpu_hours, "CPU-h"), (cost.gpu_hours, "GPU-h")) if hours]
+    money = cost.money(cluster.price_cpu_hour, cluster.price_gpu_hour)
+    return "".join(f", {part}" for part in parts) + (f", price {money:.2f}" if money else "")
 
 
 def plan_record(plan: Plan, settings: Settings) -> dict[str, object]:
     """The plan for programs."""
-    steps = [
-        {
-            "step": entry.name,
-            "state": entry.state,
-            "key": entry.key[:KEY_CHARS],
-            "reason": entry.reason,
-            "producer_run": entry.producer_run,
-            "estimate_s": entry.estimate_s,
-        }
-        for entry in plan.entries
-    ]
-    return {"recipe": settings.recipe, "preset": settings.preset, "store": settings.store, "steps": steps}
+    cost, cluster = plan.cost, settings.cluster
+    return {
+        "recipe": settings.recipe,
+        "preset": settings.preset,
+        "store": settings.store,
+        "steps": [_entry_record(entry) for entry in plan.entries],
+        "estimate_s": plan.estimate_s,
+        "critical_s": plan.critical_s,
+        "cpu_hours": cost.cpu_hours,
+        "gpu_hours": cost.gpu_hours,
+        "price": cost.money(cluster.price_cpu_hour, cluster.price_gpu_hour),
+    }
+
+
+def _entry_record(entry: PlanEntry) -> dict[str, object]:
+    return {
+        "step": entry.name,
+        "state": entry.state,
+        "key": entry.key[:KEY_CHARS],
+        "reason": entry.reason,
+        "reasons": [reason.to_json() for reason in entry.reasons],
+        "producer_run": entry.producer_run,
+        "estimate_s": entry.estimate_s,
+        "cpu_hours": entry.cost.cpu_hours,
+        "gpu_hours": entry.cost.gpu_hours,
+    }

@@ -6,6 +6,7 @@ runs; MLflow's schema is made while Ray starts; and a run whose steps are all ca
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import threading
@@ -21,55 +22,66 @@ from pipelines.live import clock, shown
 from pipelines.report.report import write_report
 from pipelines.runs import create_run
 from pipelines.tracking.mlflow_sink import tracked
-from pipelines.verbs.planning import plan_lines, plan_of, plan_record, shortest
+from pipelines.tracking.reaper import reap
+from pipelines.verbs.planning import plan_lines, plan_of, plan_record, selection_of, shortest
 
 
-def run(overrides: Sequence[str], run_id: str | None, as_json: bool) -> int:
+def run(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Runs the recipe; returns the exit code."""
     settings = load_settings(overrides)
-    store, plan = plan_of(settings)
-    folder = create_run(Path(settings.store), settings, overrides, plan, run_id)
+    store, plan = plan_of(settings, selection_of(options))
+    folder = create_run(settings.folder, settings, overrides, plan, options.run_id)
+    return carry_out(settings, store, plan, folder, options.json)
+
+
+def carry_out(settings: Settings, store: Store, plan: Plan, folder: Path, as_json: bool) -> int:
+    """Shows the plan of a run whose folder is made, drives the run to its end, and tells how it ended."""
     _tell(f"run {folder.name}", {"run": folder.name, **plan_record(plan, settings)}, as_json)
     if not as_json:
         print("\n".join(plan_lines(plan, settings)), flush=True)
     status = run_plan(settings, store, plan, folder, as_json)
-    return _close(status, settings, folder, plan, as_json)
+    return _close(status, settings, folder, store, as_json)
 
 
 def run_plan(settings: Settings, store: Store, plan: Plan, folder: Path, as_json: bool) -> RunStatus:
     """Executes a plan with tracking and display around it; interrupts become a request to stop."""
     stop = threading.Event()
-    with tracked(folder, settings.tracking, Path(settings.store)), shown(folder, stop, as_json):
+    reap(settings.folder, settings.tracking)  # runs that a dead machine left open in MLflow
+    with tracked(folder, settings.tracking, settings.folder), shown(folder, stop, as_json):
         return execute(plan, store, folder, settings.cluster, stop)
 
 
-def _close(status: RunStatus, settings: Settings, folder: Path, plan: Plan, as_json: bool) -> int:
-    report = write_report(folder, Path(settings.store))
+def _close(status: RunStatus, settings: Settings, folder: Path, store: Store, as_json: bool) -> int:
+    report = write_report(folder, settings.folder)
     if as_json:
         error = status.error.to_json() if status.error else None
         summary = {"run": status.run_id, "state": status.state, "seconds": status.seconds, "error": error}
         print(json.dumps({**summary, "report": str(report), "exit_code": status.exit_code}, ensure_ascii=False))
         return status.exit_code
+    name = status.run_id
     if status.state == "done":
-        _print_scores(Path(settings.store), folder)
-        print(f"run {status.run_id} done in {clock(status.seconds)}. Report: {shortest(str(report))}")
+        _print_scores(store, status)
+        print(f"run {name} done in {clock(status.seconds)}. Report: {shortest(str(report))}")
         print("next: headwater chat | headwater ui | headwater plan clean.min_chars=200")
     elif status.error is not None:
         print(f"headwater: {status.error.to_error()}", file=sys.stderr)
-        print(f"  run:   {status.run_id}; finished steps are kept, `headwater run` continues", file=sys.stderr)
+        print(f"  run:   {name}; finished steps are kept, `headwater resume {name}` continues", file=sys.stderr)
+    elif going := [step.name for step in status.steps.values() if step.state == "detached"]:
+        text = f"headwater: left run {name}; {', '.join(going)} goes on: `headwater resume {name}` takes it up again"
+        print(f"{text}, `headwater cancel {name}` ends it", file=sys.stderr)
     else:
-        print(
-            f"headwater: run {status.run_id} stopped; `headwater run` with the same settings continues", file=sys.stderr
-        )
+        print(f"headwater: run {name} stopped; `headwater resume {name}` continues", file=sys.stderr)
     return status.exit_code
 
 
-def _print_scores(store: Path, folder: Path) -> None:
+def _print_scores(store: Store, status: RunStatus) -> None:
     from pipelines.report.scores import score_table
-    from pipelines.verbs.show import artifact_of
 
-    path = artifact_of(store, folder, "evaluate") / "scores.json"
-    rows = score_table(json.loads(path.read_text(encoding="utf-8")))
+    step = status.steps.get("evaluate")
+    made = store.lookup("evaluate", step.key).manifest if step is not None and step.key else None
+    if made is None:
+        return
+    rows = score_table(json.loads((store.fetch(made) / "scores.json").read_text(encoding="utf-8")))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
     for row in rows:

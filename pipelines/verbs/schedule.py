@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def schedule(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Carries out one action on the schedules of the store."""
     settings = load_settings(overrides)
-    store = Path(settings.store)
+    store = settings.folder
     if options.action == "add":
         return _add(store, settings, overrides, options)
     if options.action == "ls":

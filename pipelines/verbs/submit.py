@@ -7,6 +7,7 @@ authentication is always on: the token comes from RAY_AUTH_TOKEN, the file named
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, MachineError
 from pipelines.config import Settings, load_settings
+from pipelines.engine.select import EVERYTHING, Selection
+from pipelines.verbs.planning import selection_of
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -27,18 +30,23 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("components", "pipelines", "conf")
 
 
-def submit(overrides: Sequence[str], run_id: str | None, wait: bool, as_json: bool) -> int:
+def submit(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Ships the code, starts the run as a job and prints its run id; with `wait` follows it and returns its code."""
     settings = load_settings(overrides)
     client = connect(settings.cluster.dashboard)
-    name = start_job(client, settings, overrides, run_id)
-    print(json.dumps({"run": name, "dashboard": settings.cluster.dashboard}) if as_json else f"submitted run {name}")
-    if not wait:
-        return 0
-    return follow(client, name)
+    name = start_job(client, settings, overrides, options.run_id, selection_of(options))
+    record = {"run": name, "dashboard": settings.cluster.dashboard}
+    print(json.dumps(record) if options.json else f"submitted run {name}")
+    return follow(client, name) if options.wait else 0
 
 
-def start_job(client: JobSubmissionClient, settings: Settings, overrides: Sequence[str], run_id: str | None) -> str:
+def start_job(
+    client: JobSubmissionClient,
+    settings: Settings,
+    overrides: Sequence[str],
+    run_id: str | None,
+    selection: Selection = EVERYTHING,
+) -> str:
     """Starts the job and returns the run id.
 
     Raises:
@@ -47,11 +55,10 @@ def start_job(client: JobSubmissionClient, settings: Settings, overrides: Sequen
     """
     from pipelines.runs import new_run_id
 
-    store = Path(settings.store).resolve()
-    name = run_id or new_run_id(store)
-    words = [settings.cluster.python, "-m", "pipelines.cli", "run", "--run-id", name]
-    words += [word for word in overrides if not word.startswith(("cluster=", "cluster.kind=", "store="))]
-    words += ["cluster=ray", f"store={store}"]
+    name = run_id or new_run_id(settings.folder)
+    words = [settings.cluster.python, "-m", "pipelines.cli", "run", "--run-id", name, *selection.words()]
+    words += [word for word in overrides if not word.startswith(("cluster=", "cluster.kind=", "store=", "workspace="))]
+    words += ["cluster=ray", f"store={settings.store}", f"workspace={settings.folder}"]
     with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
         for package in PACKAGES:
             shutil.copytree(ROOT / package, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -20,6 +20,7 @@ import pytest
 
 from components.context import free_port
 from pipelines.engine.events import fold
+from pipelines.engine.store import Store
 from pipelines.runs import all_runs
 from pipelines.verbs.show import artifact_of
 
@@ -42,7 +43,7 @@ def state_of(store: Path) -> dict[str, str]:
 def artifact(store: Path, step: str) -> Path:
     """The artifact of the newest run that finished the step."""
     done = [run for run in all_runs(store) if fold(run).steps[step].state in ("done", "cached")]
-    return artifact_of(store, done[0], step)
+    return artifact_of(Store(store), done[0], step)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli import main
+from pipelines.cli import main, make_parser, split_overrides
+from pipelines.verbs.planning import selection_of
 
 
 @pytest.fixture
@@ -138,3 +139,40 @@ def test_the_store_is_absolute_for_processes_with_another_working_folder(
     monkeypatch.chdir(tmp_path)
     assert main(["config", "show", "--json", "store=here"]) == 0
     assert json.loads(capsys.readouterr().out)["store"] == str(tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "overrides"),
+    [
+        (["resume", "store=/x"], ["resume"], ["store=/x"]),
+        (["resume", "store=/x", "amber-17"], ["resume", "amber-17"], ["store=/x"]),
+        (["cancel", "amber-17", "clean", "a.b=c", "dedup"], ["cancel", "amber-17", "clean", "dedup"], ["a.b=c"]),
+        (["accept", "clean", "--reason", "x=y"], ["accept", "clean", "--reason", "x=y"], []),
+        (["accept", "clean", "--reason=x=y", "seed=1"], ["accept", "clean", "--reason=x=y"], ["seed=1"]),
+        (["chat", "-m", "a=b", "seed=1"], ["chat", "-m", "a=b"], ["seed=1"]),
+        (["plan", "--json", "+a=1", "~b=2"], ["plan", "--json"], ["+a=1", "~b=2"]),
+        (["plan", "--only", "+dedup", "seed=1"], ["plan", "--only", "+dedup"], ["seed=1"]),
+        (["artifacts", "verify", "store=/x"], ["artifacts", "verify"], ["store=/x"]),
+    ],
+)
+def test_settings_are_told_from_words_of_the_verb(words: list[str], kept: list[str], overrides: list[str]) -> None:
+    assert split_overrides(make_parser(), words) == (kept, overrides)
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "submit", "resume", "retry", "graph"])
+def test_the_verbs_that_plan_take_the_same_selectors(verb: str) -> None:
+    words = ["--from", "a,b", "--from", "c", "--until=+d", "--only", "e+", "--skip", "f", "--force", "g"]
+    options = make_parser().parse_args([verb, *words, "--force-downstream", "h"])
+    selection = selection_of(options)
+    assert selection.start == ("a", "b", "c")
+    assert (selection.until, selection.only, selection.skip) == (("+d",), ("e+",), ("f",))
+    assert (selection.force, selection.force_downstream) == (("g",), ("h",))
+
+
+def test_every_verb_is_described_and_dispatched(store: str) -> None:
+    import importlib
+
+    from pipelines.cli import VERBS
+
+    for module, function in VERBS.values():
+        assert callable(getattr(importlib.import_module(f"pipelines.verbs.{module}"), function))

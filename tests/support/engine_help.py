@@ -30,12 +30,13 @@ def run_recipe(
     run_folder: Path | None = None,
     grace_s: float = 30.0,
     max_retries: int = 2,
+    **limits: float | str,
 ) -> RunStatus:
-    """Plans and executes a recipe as a new run of the store."""
+    """Plans and executes a recipe as a new run of the store; `limits` are further fields of the cluster's config."""
     plan = plan_of(recipe, store)
     folder = run_folder or store.run_folder(f"test-{next(_numbers)}")
     publish_json(folder / "plan.json", plan.to_json())
-    cluster = ClusterConfig(kind=kind, grace_s=grace_s, max_retries=max_retries)
+    cluster = ClusterConfig(kind=kind, grace_s=grace_s, max_retries=max_retries, **limits)  # type: ignore[arg-type]
     return execute(plan, store, folder, cluster, stop or threading.Event())
 
 

@@ -51,7 +51,7 @@ def single(fn: StepFunction, **config: object) -> Recipe:
 
 
 def start(store: Store, run: str, step: str, text: str = "a", count: int = 3) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", RUN, str(store.root.path), run, step, text, str(count)])
+    return subprocess.Popen([sys.executable, "-c", RUN, store.root.url, run, step, text, str(count)])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -154,7 +154,9 @@ def test_a_step_that_returns_no_metrics_is_told_to(store: Store):
 def test_a_failed_attempt_leaves_no_output(store: Store):
     run_recipe(single(toy.defect), store)
     key = plan_of(single(toy.defect), store)["defect"].key
-    assert list((store.root.path / "artifacts" / "defect" / key[:16]).iterdir()) == []
+    place = store.root.path / "artifacts" / "defect" / key[:16]  # type: ignore[union-attr]
+    assert [path.name for path in place.iterdir() if path.is_dir()] == []
+    assert json.loads((place / "000001.json").read_text())["kind"] == "released"
 
 
 def test_a_step_leaves_environment_and_folder_of_the_process_as_they_were(store: Store):
@@ -263,9 +265,11 @@ def test_the_manifest_says_what_was_made_of_what(store: Store):
     recipe.step(toy.join, ToyConfig(token="hunter2"), left=recipe.step(toy.source, ToyConfig()))
     status = run_recipe(recipe, store)
     plan = plan_of(recipe, store)
-    text = (store.root.path / "artifacts/join" / plan["join"].key[:16] / "COMMIT.json").read_text()
+    text = (store.root.path / "artifacts/join" / plan["join"].key[:16] / "000001.json").read_text()  # type: ignore[union-attr]
     manifest = json.loads(text)
-    assert manifest["inputs"] == {"left": {"step": "source", "key": plan["source"].key}}
+    made = plan["source"].made
+    assert made is not None
+    assert manifest["inputs"] == {"left": {"step": "source", "key": plan["source"].key, "content": made.content}}
     assert manifest["run"] == status.run_id
     assert manifest["config"]["workers"] == 1
     assert manifest["code_files"].keys() >= {"toy_steps.py", "components/errors.py"}

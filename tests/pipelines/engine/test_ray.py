@@ -246,7 +246,7 @@ def test_a_killed_driver_takes_its_ranks_with_it_and_the_next_run_continues(stor
     )
     recipe = single(toy.counting_ranks, ranks=2, count=200)
     saved = store.scratch("counting_ranks", plan_of(recipe, store)["counting_ranks"].key) / "count"
-    with subprocess.Popen([sys.executable, "-c", program, str(store.root.path)]) as driver:
+    with subprocess.Popen([sys.executable, "-c", program, store.root.url]) as driver:
         stop = threading.Event()
         stop_once(saved.exists, stop).join()
         driver.kill()

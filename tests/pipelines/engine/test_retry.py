@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pipelines.engine.retry import FailureClass, RetryPolicy, decide
 
 POLICY = RetryPolicy(max_retries=2, first_delay_s=1.0, longest_delay_s=10.0)
-RETRIED: list[FailureClass] = ["crash", "node_lost", "out_of_memory"]
+RETRIED: list[FailureClass] = ["crash", "stalled", "out_of_memory"]
+FINAL: list[FailureClass] = ["error", "timed_out", "pending"]
 
 
 @pytest.mark.parametrize("failure", RETRIED)
@@ -18,8 +19,17 @@ def test_a_machine_failure_gets_the_configured_retries(failure: FailureClass):
     assert decisions == [True, True, False]
 
 
-def test_an_error_of_the_work_is_never_retried():
-    assert not decide("error", {"error": 1}, POLICY, 0.0).retry
+@pytest.mark.parametrize("failure", FINAL)
+def test_what_another_attempt_would_only_meet_again_is_never_retried(failure: FailureClass):
+    assert not decide(failure, {failure: 1}, POLICY, 0.0).retry
+
+
+def test_lost_and_taken_nodes_share_a_budget_of_their_own():
+    policy = RetryPolicy(max_retries=0, max_preemptions=3)
+    counts: dict[FailureClass, int] = {"preempted": 2, "node_lost": 1}
+    assert decide("preempted", counts, policy, 0.0).retry
+    assert not decide("preempted", {**counts, "node_lost": 2}, policy, 0.0).retry
+    assert not decide("crash", {**counts, "crash": 1}, policy, 0.0).retry
 
 
 def test_one_class_leaves_the_budget_of_another_alone():

@@ -19,7 +19,7 @@ from components.errors import StepError
 from components.publish import publish_bytes, publish_json
 from pipelines.engine.cluster import ClusterConfig
 from pipelines.engine.driver import execute
-from pipelines.engine.plan import make_plan
+from pipelines.engine.plan import Plan, make_plan
 from pipelines.engine.step import Recipe
 from pipelines.engine.store import Store
 from pipelines.tracking.client import ENVIRONMENT
@@ -72,8 +72,8 @@ def judge(ctx: Context, config: JudgeConfig, model: Path) -> Metrics:
     return {"score": 0.5}
 
 
-def run_recipe(store: Path, run_id: str, steps: int = 5, fail: bool = False, uri: str = "") -> Path:
-    """Drives the recipe to its end in this process and returns the run folder."""
+def write_records(store: Path, run_id: str, steps: int = 5, fail: bool = False, uri: str = "") -> tuple[Path, Plan]:
+    """Makes a run folder as it is before anything runs."""
     recipe = Recipe("small")
     pages = recipe.step(collect, CollectConfig())
     model = recipe.step(teach, TeachConfig(steps=steps), documents=pages)
@@ -93,6 +93,12 @@ def run_recipe(store: Path, run_id: str, steps: int = 5, fail: bool = False, uri
         "git": {"commit": "c0ffee", "dirty": True},
     }
     publish_json(folder / "run.json", record)
+    return folder, plan
+
+
+def run_recipe(store: Path, run_id: str, steps: int = 5, fail: bool = False, uri: str = "") -> Path:
+    """Drives the recipe to its end in this process and returns the run folder."""
+    folder, plan = write_records(store, run_id, steps, fail, uri)
     execute(plan, Store(store), folder, ClusterConfig(kind="inprocess"), threading.Event())
     return folder
 
@@ -119,6 +125,11 @@ def config() -> TrackingConfig:
 @pytest.fixture
 def drive() -> Callable[..., Path]:
     return run_recipe
+
+
+@pytest.fixture
+def prepare() -> Callable[..., tuple[Path, Plan]]:
+    return write_records
 
 
 @dataclass(frozen=True)

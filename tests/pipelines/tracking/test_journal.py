@@ -68,3 +68,46 @@ def test_a_step_that_was_repeated_counts_with_its_last_value(tmp_path: Path) -> 
 
 def test_a_journal_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     assert read_chunk(tmp_path / "journal.jsonl", 0).offset == 0
+
+
+Row = tuple[str, int, float]
+
+
+def rows_of(path: Path, cuts: list[int]) -> list[Row]:
+    """What is fresh, with a new reader at each cut."""
+    offset, found = 0, []
+    whole = path.read_bytes()
+    for cut in [*sorted(cuts), len(whole)]:
+        path.write_bytes(whole[:cut])
+        repeats = journal.Repeats(path).skip(offset)
+        while (chunk := read_chunk(path, offset, 100)).offset > offset:
+            found += [(point.name, point.step, point.value) for point in repeats.fresh(chunk.points, offset)]
+            offset = chunk.offset
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 4), st.sampled_from([0.5, math.nan, 2.0]))),
+    cuts=st.lists(st.integers(0, 2000), max_size=4),
+)
+def test_a_point_is_fresh_unless_the_last_one_of_its_step_said_the_same(
+    tmp_path_factory: object, rows: list[Row], cuts: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("step")  # type: ignore[attr-defined]
+    folder.joinpath("journal.jsonl").touch()
+    said: dict[tuple[str, int], str] = {}
+    expected = []
+    for name, step, value in rows:
+        Channel(folder).log({name: value}, step)
+        if said.get((name, step)) != str(value):
+            expected.append((name, step, value))
+        said[name, step] = str(value)
+    assert str(rows_of(folder / "journal.jsonl", cuts)) == str(expected)
+
+
+def test_the_last_point_of_a_curve_is_the_first_line_that_said_it(tmp_path: Path) -> None:
+    for step, loss in [(1, 5.0), (2, 4.0), (1, 5.0), (2, 4.0)]:
+        Channel(tmp_path).log({"loss": loss}, step)
+    first = read_chunk(tmp_path / "journal.jsonl", 0).points[1]
+    assert journal.read_last(tmp_path / "journal.jsonl") == {"loss": first}

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from components.channel import Channel
 from components.errors import MachineError
 from components.publish import publish_json, read_json
 from pipelines.engine.events import append
@@ -46,6 +47,23 @@ with tracked(folder, config, store), try_lock(folder / "driver.lock"):
     print("running", flush=True)
     sys.stdin.read()
 """
+
+
+def start_driver(folder: Path, store: Path, config: TrackingConfig) -> subprocess.Popen[bytes]:
+    """A driver that says that it runs `teach`, and waits."""
+    command = [sys.executable, "-c", DRIVER, str(folder), str(store), json.dumps(asdict(config))]
+    driver = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == b"running\n"
+    return driver
+
+
+def uploader_of(driver: subprocess.Popen[bytes]) -> int:
+    """Process id of the uploader that a driver has."""
+    threads = Path(f"/proc/{driver.pid}/task").glob("*/children")
+    children = [int(pid) for thread in threads for pid in thread.read_text().split()]
+    (uploader,) = [pid for pid in children if b"mlflow_sink" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return uploader
 
 
 def until(what: Callable[[], bool]) -> None:
@@ -84,15 +102,47 @@ def test_a_driver_that_is_killed_leaves_a_run_that_is_closed_as_killed(
     store: Path, config: TrackingConfig, drive: Drive, look: Look
 ) -> None:
     folder = drive(store, "amber-1")
-    command = [sys.executable, "-c", DRIVER, str(folder), str(store), json.dumps(asdict(config))]
-    driver = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert driver.stdout is not None
-    assert driver.stdout.readline() == b"running\n"
+    driver = start_driver(folder, store, config)
     client = connect(config, store)[0]
     until(lambda: bool(client.search_runs(["1"], "tags.`headwater.step` = 'teach'")))
     assert look(client, "amber-1").parent.info.status == "RUNNING"
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
+    until(lambda: complete(folder))
+    seen = look(client, "amber-1")
+    assert (seen.parent.info.status, seen.children["teach"].info.status) == ("KILLED", "KILLED")
+
+
+def test_an_uploader_that_is_killed_is_replaced_while_the_run_goes(
+    store: Path, config: TrackingConfig, drive: Drive, look: Look
+) -> None:
+    folder = drive(store, "amber-1")
+    driver = start_driver(folder, store, config)
+    os.kill(uploader_of(driver), signal.SIGKILL)
+    Channel(folder / "steps" / "teach").log({"loss": 0.1}, 6)
+    client = connect(config, store)[0]
+    until(lambda: bool(client.search_runs(["1"], "metrics.`teach/loss` < 0.15")))
+    assert look(client, "amber-1").parent.info.status == "RUNNING"
+    driver.communicate()
+    until(lambda: complete(folder))
+    seen = look(client, "amber-1")
+    assert [step for step, _ in seen.history["teach"]["teach/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert seen.parent.info.status == "KILLED"
+
+
+def test_when_driver_and_uploader_are_killed_together_the_next_command_closes_the_run(
+    store: Path, config: TrackingConfig, drive: Drive, look: Look
+) -> None:
+    folder = drive(store, "amber-1")
+    driver = start_driver(folder, store, config)
+    client = connect(config, store)[0]
+    until(lambda: bool(client.search_runs(["1"], "tags.`headwater.step` = 'teach'")))
+    os.kill(driver.pid, signal.SIGSTOP)
+    os.kill(uploader_of(driver), signal.SIGKILL)
+    driver.kill()
+    driver.communicate()
+    assert look(client, "amber-1").parent.info.status == "RUNNING"
+    assert reap(store, config) == ["amber-1"]
     until(lambda: complete(folder))
     seen = look(client, "amber-1")
     assert (seen.parent.info.status, seen.children["teach"].info.status) == ("KILLED", "KILLED")
@@ -184,6 +234,20 @@ def test_a_server_that_goes_away_in_the_middle_loses_and_doubles_nothing(
     seen = look(connect(config, store)[0], "amber-1")
     assert seen.history["teach"]["teach/lr"] == [(step, 0.1) for step in range(1, 41)]
     assert (seen.parent.info.status, seen.children["teach"].info.status) == ("FINISHED", "FINISHED")
+
+
+def test_a_run_that_is_followed_again_counts_as_incomplete(
+    store: Path, config: TrackingConfig, drive: Drive, look: Look
+) -> None:
+    folder = drive(store, "amber-1")
+    replay(folder, config, store)
+    assert complete(folder)
+    nowhere = replace(config, uri=f"http://127.0.0.1:{free_port()}", linger_s=0.0)
+    over = threading.Event()
+    over.set()
+    assert follow(folder, nowhere, store, over) is False
+    assert not complete(folder)
+    assert list(unfinished(store)) == [folder]
 
 
 def test_a_server_that_never_answers_is_given_up_with_a_line_in_the_log(

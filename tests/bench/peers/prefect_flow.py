@@ -1,0 +1,32 @@
+"""A Prefect flow of a shape: `python prefect_flow.py SHAPE`. No caches, no persisted results.
+
+A chain calls its tasks, which is Prefect's fastest way; where steps may go side by side they are submitted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from shapes import SHAPES
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def noop(*sources: object) -> None:
+    """Does nothing."""
+
+
+@flow(persist_result=False)
+def bench(shape: str) -> None:
+    """The DAG."""
+    made: dict[str, object] = {}
+    for name, sources in SHAPES[shape].items():
+        before = [made[source] for source in sources]
+        made[name] = noop.submit(*before, wait_for=before) if shape == "wide" else noop(*before)
+    if shape == "wide":
+        made[name].result()  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    bench(sys.argv[1])

@@ -1,0 +1,69 @@
+"""What the plan decided is what the driver does: selections, forced steps, and code that changed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from engine_help import plan_of, states
+
+from components.errors import ConfigError
+from components.publish import publish_json
+from pipelines.engine.cluster import ClusterConfig
+from pipelines.engine.driver import execute
+from pipelines.engine.events import RunStatus
+from pipelines.engine.plan import Plan, make_plan
+from pipelines.engine.store import Store
+
+from .test_plan import chain, other_code, pair, reasons, select
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def carry_out(plan: Plan, store: Store, run: str = "run-1") -> RunStatus:
+    folder = store.run_folder(run)
+    publish_json(folder / "plan.json", plan.to_json())
+    return execute(plan, store, folder, ClusterConfig(kind="inprocess"), threading.Event())
+
+
+def test_left_out_steps_take_no_part_in_a_run_that_ends_well(store: Store):
+    status = carry_out(select(chain(), store, until="two"), store)
+    assert (status.state, states(status)) == ("done", {"one": "done", "two": "done"})
+    assert select(chain(), store, until="two").to_run == ()
+
+
+def test_a_forced_step_is_built_again_and_what_is_below_is_kept_where_bytes_are_equal(store: Store):
+    carry_out(plan_of(chain(), store), store)
+    status = carry_out(select(chain(), store, force="one"), store, "run-2")
+    assert states(status) == {"one": "done", "two": "cached", "three": "cached"}
+    made = plan_of(chain(), store)["one"].made
+    assert made is not None
+    assert (made.epoch, made.run) == (2, "run-2")
+
+
+def test_force_downstream_builds_all_below_again(store: Store):
+    carry_out(plan_of(chain(), store), store)
+    status = carry_out(select(chain(), store, force_downstream="two"), store, "run-2")
+    assert states(status) == {"one": "cached", "two": "done", "three": "done"}
+
+
+def test_a_run_that_took_older_code_leaves_it_visible_to_later_plans(store: Store):
+    other_code(store)
+    status = carry_out(make_plan(pair().steps, store, code="warn"), store)
+    assert states(status) == {"source": "cached", "join": "cached"}
+    assert reasons(plan_of(pair(), store))["source"] == "code toy_steps.py changed"
+    with pytest.raises(ConfigError, match="code of source changed"):
+        make_plan(pair().steps, store, code="fail")
+    assert make_plan(pair().steps, store, code="warn").to_run == ()
+
+
+def test_a_step_whose_code_changed_is_built_again_under_rerun(store: Store):
+    other_code(store)
+    carry_out(make_plan(pair().steps, store, code="warn"), store)
+    status = carry_out(plan_of(pair(), store), store, "run-2")
+    assert states(status) == {"source": "done", "join": "cached"}
+    assert make_plan(pair().steps, store, code="fail").to_run == ()
