@@ -499,7 +499,8 @@ class _Run:
                     name: artifact.digest or self.made[artifact.name].content
                     for name, artifact in entry.step.inputs.items()
                 }
-                made = self._alias(entry, contents, made) or made
+                if made.content_key == content_key_of(entry, contents):
+                    made = self._alias(entry, contents, made) or made
             self.made[entry.name] = made
             found[entry.name] = {
                 "key": made.key,

@@ -264,13 +264,16 @@ def _of_run(folder: Path, census: _Census, by_id: Mapping[Id, Manifest]) -> Iter
 
 
 def _items_of(census: _Census, kept: Mapping[Id, str]) -> dict[Id, str]:
-    """Artifacts of single items stay with the step that gathered them in the same run."""
-    gathered = {(made.step, made.run): made for made in census.manifests if _id(made) in kept}
+    """Artifacts of single items stay with the artifact that gathered their files, whichever run made them."""
+    gathered: dict[str, dict[str, Manifest]] = defaultdict(dict)
+    for made in census.manifests:
+        if _id(made) in kept:
+            gathered[f"{made.step}.item"] |= {file.sha256: made for file in made.files.values()}
     items: dict[Id, str] = {}
     for made in census.manifests:
-        whole = gathered.get((made.step.removesuffix(".item"), made.run)) if made.step.endswith(".item") else None
-        if whole is not None and _id(made) not in kept:
-            items[_id(made)] = f"an item of {name_of(whole)}"
+        wholes = [gathered[made.step].get(file.sha256) for file in made.files.values()]
+        if wholes and wholes[0] is not None and None not in wholes and _id(made) not in kept:
+            items[_id(made)] = f"an item of {name_of(wholes[0])}"
     return items
 
 

@@ -1,8 +1,8 @@
 """What a run would do, before it does anything: each step cached, to run or left out, why, and what it will take.
 
 The plan needs the recipe, the store and the source files; it imports neither Ray nor torch, so a fully cached run is
-over in a fraction of a second. The reason for a run is the difference to the newest artifact of the same step: the
-config fields that changed, the inputs that changed, the source files that changed.
+over in a fraction of a second. The reason for a run is the difference to the artifact of the same step that comes
+closest: the config fields that changed, the inputs that changed, the source files that changed.
 
 Whether code is part of a key is the step's own policy; the run-wide one (`code=fail`) only says what a change of code
 does to artifacts that are there, so that keys are the same in every run. A step below one that runs is planned to run
@@ -22,9 +22,9 @@ from components.errors import ConfigError
 from pipelines.engine.acceptance import accepted_text, find_acceptance
 from pipelines.engine.code_digest import CodeDigest, Sources, code_digest
 from pipelines.engine.estimate import Cost, History, cost_of
-from pipelines.engine.identity import content_key, identity_of, recipe_key, redacted
+from pipelines.engine.identity import content_key, recipe_key, redacted
 from pipelines.engine.manifest import InputRecord, Manifest
-from pipelines.engine.reasons import Basis, Reason, differences, one_line, shortened
+from pipelines.engine.reasons import Basis, Reason, differences, nearest, one_line, shortened
 from pipelines.engine.select import EVERYTHING, Selected, Selection, select
 from pipelines.engine.step import CodePolicy, Step, ordered
 from pipelines.engine.store import Found, Store
@@ -226,7 +226,7 @@ class _Asked:
 
 
 def _asked(step: Step, before: Mapping[str, PlanEntry], sources: Sources) -> _Asked:
-    identity, code = identity_of(step.config), code_digest(step.fn, sources)
+    identity, code = step.identity, code_digest(step.fn, sources)
     inputs = {name: artifact.digest or before[artifact.name].key for name, artifact in sorted(step.inputs.items())}
     contents = _contents(step, before)
     counted = code.digest if step.code == "rerun" else None
@@ -341,7 +341,7 @@ class _Planner:
             option = self.selected.left_out[name]
             if option == _SKIP:
                 self.skipped.add(name)
-            return Reason("left_out", f"left out by {option}")
+            return Reason("left_out", f"by {option}")
         if not blocking:
             return None
         if all(producer in self.skipped for producer in blocking):
@@ -373,11 +373,11 @@ class _Planner:
         if own.manifest is not None and asked.content_key is None:
             waiting = [name for name in asked.step.producers if self.entries[name].state == "runs"]
             return [Reason("rebuilt", name) for name in dict.fromkeys(waiting)]
-        earlier = own.manifest or next(iter(self.history.of(asked.step.name)), None)
-        if earlier is None:
+        known = [own.manifest] if own.manifest else self.history.of(asked.step.name)
+        if not known:
             return [Reason("never")]
         with_code = asked.step.code == "rerun"
-        return differences(Basis.of(earlier), asked.basis, with_code) or [Reason("absent")]
+        return nearest([differences(Basis.of(made), asked.basis, with_code) for made in known]) or [Reason("absent")]
 
     def _entry(
         self,

@@ -1,7 +1,7 @@
 """Why a step runs, as data and as words: the differences between what is wanted and what an artifact rests on.
 
-The same comparison serves the plan (wanted against the newest artifact), `explain` (every reason on its own line) and
-`diff` (the plans of two runs).
+The same comparison serves the plan (wanted against the artifact that comes closest), `explain` (every reason on its own
+line) and `diff` (the plans of two runs).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Reason:
 
     Attributes:
         kind: "never": it never ran. "missing": its artifact is gone or damaged. "forced": `--force` asks for it.
-            "version", "config", "input", "code": that is another one than the newest artifact's. "bytes": an input of
+            "version", "config", "input", "code": the artifact that comes closest has another one. "bytes": an input of
             the same key has other bytes. "rebuilt": an input is built again, and the step is kept if that comes out
             equal. "absent": no artifact has its key. "scratch": it continues from an earlier attempt. "kept": its
             code changed since, which its policy allows. "accepted": a person declared it valid for the code as it is.
             "left_out": the selection leaves it out.
         name: The config field, the step of the input, the source file; else what there is to say.
-        old: What the newest artifact has.
+        old: What the artifact has that comes closest.
         new: What is wanted.
     """
 
@@ -104,6 +104,15 @@ def differences(old: Basis, new: Basis, with_code: bool) -> list[Reason]:
         names = sorted(name for name in {*old.code, *new.code} if old.code.get(name) != new.code.get(name))
         reasons += [Reason("code", name, old.code.get(name, ABSENT), new.code.get(name, ABSENT)) for name in names]
     return reasons
+
+
+def nearest(differing: Sequence[list[Reason]]) -> list[Reason]:
+    """The shortest of several lists of differences, the first of those; code counts once, however many files it is."""
+
+    def distance(reasons: list[Reason]) -> int:
+        return sum(reason.kind != "code" for reason in reasons) + any(reason.kind == "code" for reason in reasons)
+
+    return min(differing, key=distance)
 
 
 def changed_fields(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "") -> list[Reason]:

@@ -17,7 +17,7 @@ from pipelines.engine.manifest import InputRecord
 from pipelines.engine.reasons import ABSENT, Basis, Reason, changed_fields, differences, one_line
 from pipelines.runs import find_run
 from pipelines.tracking.records import RunRecord, read_run
-from pipelines.verbs.planning import duration
+from pipelines.verbs.planning import STATES, duration
 
 PLAN_SCHEMA = 2
 COMMIT_CHARS = 12
@@ -92,16 +92,23 @@ def compared(left: Side, right: Side) -> dict[str, Any]:
 def _step(left: Side, right: Side, name: str) -> dict[str, Any]:
     before, after = left.step(name), right.step(name)
     reasons = _why(left, right, name)
-    sides = [side.status.steps.get(name, StepStatus(name)) for side in (left, right)]
+    statuses = [side.status.steps.get(name) for side in (left, right)]
     return {
         "step": name,
         "same": before is not None and after is not None and before["key"] == after["key"],
         "reasons": [{**reason.to_json(), "text": reason.text} for reason in reasons],
         "reason": one_line(reasons),
         "keys": [step["key"] if step else None for step in (before, after)],
-        "states": [step.state if planned else ABSENT for step, planned in zip(sides, (before, after), strict=True)],
-        "seconds": [step.seconds for step in sides],
+        "states": [_state(step, status) for step, status in zip((before, after), statuses, strict=True)],
+        "seconds": [status.seconds if status else None for status in statuses],
     }
+
+
+def _state(planned: Mapping[str, Any] | None, status: StepStatus | None) -> str:
+    """How a step stands; as planned where it takes no part in the run."""
+    if planned is None:
+        return ABSENT
+    return status.state if status else STATES[planned["state"]]
 
 
 def _why(left: Side, right: Side, name: str) -> list[Reason]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from components.publish import publish_bytes
 from pipelines.config import Settings, load_settings
-from pipelines.engine.events import fold
+from pipelines.engine.events import StepStatus, fold
 from pipelines.report import diagram
 from pipelines.runs import find_run
 from pipelines.verbs.planning import STATES, duration, plan_of, selection_of
@@ -62,6 +62,11 @@ def of_run(settings: Settings, run_id: str) -> Picture:
     steps = fold(folder).steps
     return Picture(
         {step["name"]: list(dict.fromkeys(step["producers"])) for step in planned},
-        {name: step.state for name, step in steps.items()},
+        {step["name"]: _state(step, steps.get(step["name"])) for step in planned},
         {name: duration(step.seconds) for name, step in steps.items() if step.seconds},
     )
+
+
+def _state(planned: dict[str, str], status: StepStatus | None) -> str:
+    """How a step stands; as planned where it takes no part in the run."""
+    return status.state if status else STATES[planned["state"]]

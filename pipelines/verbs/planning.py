@@ -55,7 +55,9 @@ def shortest(path: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit a person would choose: 40 s, 6 min, 3.2 h."""
+    """Seconds in the unit a person would choose: 0.4 s, 40 s, 6 min, 3.2 h."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

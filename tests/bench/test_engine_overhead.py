@@ -77,8 +77,8 @@ def timed(command: list[str], folder: Path, **variables: str) -> Cost:
     """Runs a peer in a folder; what it prints is in `output.txt` there."""
     home = {name: str(folder) for name in ("HOME", "DAGSTER_HOME", "PREFECT_HOME")}
     quiet = {"DAGSTER_DISABLE_TELEMETRY": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    variables = {**home, **quiet, "METAFLOW_USER": "bench", "PYTHONPATH": str(PEERS), **variables}
-    environment = {"PATH": os.environ["PATH"], **variables}
+    quiet |= {"METAFLOW_USER": "bench", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(LIMIT_S)}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PEERS), **home, **quiet, **variables}
     with (folder / "output.txt").open("ab") as output:
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=output, timeout=LIMIT_S)
@@ -161,7 +161,9 @@ def engines() -> list[Engine]:
 
 def measured(engine: Engine, shape: str) -> Cost:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        return engine.run(shape, Path(folder))
+        wall, cpu = engine.run(shape, Path(folder))
+    print(f"{engine.name}, {shape}: {wall:.2f} s, CPU {cpu:.2f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+    return wall, cpu
 
 
 def per_step(costs: Mapping[tuple[str, str], list[Cost]], name: str, shape: str, part: int) -> float:

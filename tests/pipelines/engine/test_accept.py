@@ -133,6 +133,26 @@ def test_all_named_steps_are_accepted_or_none(store: Store):
     assert plan_of(recipe, store)["source"].state == "runs"
 
 
+def test_a_record_of_another_change_accepts_nothing(store: Store):
+    recipe = made_by_older_code(store, "fail")
+    accept(recipe.steps, store, ["source"], "ada", "")
+    (path,) = (Path(store.root.url) / "acceptances").rglob("*.json")
+    path.write_text(path.read_text().replace("1" * 64, "1" * 63 + "0"))
+    with pytest.raises(ConfigError, match="code of source changed"):
+        plan_of(recipe, store)
+
+
+def test_steps_above_each_other_are_accepted_together(store: Store):
+    recipe = pair("rerun")
+    plan = plan_of(recipe, store)
+    build_step(of_older_code(plan["source"], "2" * 64), plan, store, "old")
+    plan = make_plan(recipe.steps, store, code="warn")
+    build_step(of_older_code(plan["join"], "3" * 64), plan, store, "old")
+    done = accept(recipe.steps, store, ["join", "source"], "ada", "")
+    assert [accepted.step for accepted in done] == ["join", "source"]
+    assert plan_of(recipe, store).to_run == ()
+
+
 def test_an_artifact_that_is_being_built_is_not_accepted_meanwhile(store: Store):
     recipe = made_by_older_code(store, "rerun")
     lease = store.acquire("source", plan_of(recipe, store)["source"].key, "amber-17")

@@ -234,7 +234,7 @@ def test_what_is_being_built_stays_with_what_its_run_planned_on(store: Store):
 
 def test_items_stay_with_the_step_that_gathered_them(store: Store):
     make(store, "sweep.item", "1")
-    make(store, "sweep.item", "2", run="amber-0")
+    make(store, "sweep.item", "2", text="of another sweep")
     whole = make(store, "sweep", "3")
     planned = collect(store, [run_of(store, "amber-9", whole)])
     assert kept(planned)["sweep.item"] == "an item of sweep@3333333333333333"

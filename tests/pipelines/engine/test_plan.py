@@ -15,6 +15,9 @@ from store_help import build, build_step
 from toy_steps import Inner, ToyConfig
 
 from components.errors import ConfigError
+from pipelines.engine.draft import draft
+from pipelines.engine.lease import Lease
+from pipelines.engine.manifest import Origin
 from pipelines.engine.plan import Plan, make_plan
 from pipelines.engine.select import Selection
 from pipelines.engine.step import Artifact, CodePolicy, Recipe, Step
@@ -104,6 +107,17 @@ def test_a_changed_field_is_told_old_to_new_and_its_readers_follow(ran: Store):
         ("count", 3, 5),
         ("inner.depth", 2, 9),
     ]
+
+
+def test_the_difference_is_told_to_the_artifact_that_comes_closest(ran: Store):
+    build(pair(ToyConfig(count=9, text="b")), ran, "run-2")
+    assert reasons(plan_of(pair(ToyConfig(text="c")), ran))["source"] == "config text a -> c"
+    assert reasons(plan_of(pair(ToyConfig(text="c", count=9)), ran))["source"] == "config text b -> c"
+
+
+def test_of_artifacts_that_come_as_close_the_newest_is_told(ran: Store):
+    build(pair(ToyConfig(text="b")), ran, "run-2")
+    assert reasons(plan_of(pair(ToyConfig(text="c")), ran))["source"] == "config text b -> c"
 
 
 def test_a_change_downstream_leaves_what_is_above_cached(ran: Store):
@@ -264,7 +278,7 @@ def test_from_takes_what_is_above_out_of_the_store(store: Store):
 def test_until_leaves_the_rest_out(store: Store):
     plan = select(chain(), store, until="two")
     assert states(plan) == {"one": "runs", "two": "runs", "three": "left_out"}
-    assert plan["three"].reason == "left out by --until"
+    assert plan["three"].reason == "by --until"
     assert [entry.name for entry in plan.to_run] == ["one", "two"]
 
 
@@ -325,6 +339,19 @@ def test_the_estimate_is_the_median_of_the_three_newest_times(store: Store):
 def test_times_with_the_same_resources_are_preferred(store: Store):
     timed(store, 50.0, cpus=4.0)
     assert timed(store, 10.0, 10.0, 10.0)["source"].estimate_s == 50.0
+
+
+def test_a_time_that_an_alias_repeats_counts_once(store: Store):
+    plan = timed(store, 10.0, 20.0)
+    source = next(made for made in store.manifests("source") if made.seconds == 10.0)
+    lease = store.acquire("source", plan["source"].key, "run-9")
+    assert isinstance(lease, Lease)
+    origin = Origin("equal", source.step, source.key, source.epoch, "headwater", "")
+    store.alias(lease, draft(plan["source"], {}, "run-9", {}), source, origin)
+    assert timed(store)["source"].state == "cached"
+    recipe = Recipe("toy")
+    recipe.step(toy.source, ToyConfig(seed=1))
+    assert plan_of(recipe, store)["source"].estimate_s == 15.0
 
 
 def test_cost_is_cores_times_hours(store: Store):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from engine_help import plan_of, states
+from store_help import build_step
 
 from components.errors import ConfigError
 from components.publish import publish_json
@@ -67,3 +69,14 @@ def test_a_step_whose_code_changed_is_built_again_under_rerun(store: Store):
     status = carry_out(plan_of(pair(), store), store, "run-2")
     assert states(status) == {"source": "done", "join": "cached"}
     assert make_plan(pair().steps, store, code="fail").to_run == ()
+
+
+def test_a_step_whose_input_comes_out_equal_is_not_kept_if_its_code_changed(store: Store):
+    plan = plan_of(pair(), store)
+    build_step(plan["source"], plan, store, "old")
+    plan = plan_of(pair(), store)
+    older = replace(plan["join"].code, digest="1" * 64, files={"toy_steps.py": "0" * 16})
+    build_step(replace(plan["join"], key="2" * 64, code=older), plan, store, "old")
+    carry_out(make_plan(pair().steps, store, code="warn"), store)
+    status = carry_out(select(pair(), store, force="source"), store, "run-2")
+    assert states(status) == {"source": "done", "join": "done"}

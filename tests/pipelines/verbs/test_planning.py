@@ -33,7 +33,7 @@ def test_steps_of_unknown_time_are_counted(headwater: Headwater, store: Path) ->
 
 def test_selectors_leave_steps_out_and_say_so(headwater: Headwater) -> None:
     out = headwater("plan", "clean.min_chars=300", "--until", "dedup")
-    assert "tokenizer     left out left out by --until" in out
+    assert "tokenizer     left out by --until" in out
     assert "2 of 14 steps run, 7 left out" in out
 
 
