@@ -39,8 +39,14 @@ def publish_json(path: Path, value: object) -> None:
     publish_bytes(path, (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def publish_new(path: Path, content: bytes) -> bool:
+def publish_new(path: Path, content: bytes, durable: bool = True) -> bool:
     """Writes a file only if none is there.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+        durable: Wait until the bytes are on the disk. Otherwise a machine that goes down in the next seconds may leave
+            none of the file, or an empty one.
 
     Returns:
         True if this call created it; False if another writer was first (its bytes stay).
@@ -49,13 +55,15 @@ def publish_new(path: Path, content: bytes) -> bool:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.write_bytes(content)
-        flush(temporary)
+        if durable:
+            flush(temporary)
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
         temporary.unlink(missing_ok=True)
-    flush(path.parent)
+    if durable:
+        flush(path.parent)
     return True
 
 

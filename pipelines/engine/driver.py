@@ -259,8 +259,8 @@ class _Run:
             return None
         origin = Origin("equal", found.step, found.key, found.epoch, "headwater", "its inputs have the same bytes")
         manifest = draft(entry, contents, self.run_folder.name, source_state())
+        # Where code is no part of the key it may have changed since, which later plans must still see.
         manifest = replace(manifest, code_digest=found.code_digest, code_files=found.code_files)
-        manifest = replace(manifest, content_key=found.content_key)  # code that changed since stays visible
         return self.store.alias(lease, manifest, found, origin).manifest
 
     def _input(self, artifact: Artifact) -> Path | Manifest:

@@ -3,8 +3,10 @@
 Every transition is one small file that is created once and never changed, by the driver or by a step's own process.
 The status is a pure function of the set of events, whatever order they arrive or are listed in: events are ordered by
 session (each `execute` on the run folder is one), attempt, launch and kind, and only then by clock, so that clocks of
-several machines need not agree. How far a running step is comes from the tail of its journal. Nothing else keeps
-state, so any process can ask at any time, and a killed driver leaves nothing to repair.
+several machines need not agree. They are not forced to disk one by one: what a run has made is in the store, and a
+machine that goes down takes at most the last lines of the story with it. How far a running step is comes from the tail
+of its journal. Nothing else keeps state, so any process can ask at any time, and a killed driver leaves nothing to
+repair.
 
 Kinds of the run: run_started, run_ended, and `cached` with a field `steps`: all that the plan found, in one file.
 Kinds of a step: submitted (to a detached actor), busy (another run builds it), attached (a new driver took it up),
@@ -171,15 +173,15 @@ def append(run_folder: Path, kind: str, step: str | None = None, **fields: Json)
     event: dict[str, Json] = {"kind": kind, "step": step, "time": round(time.time(), 3), **fields}
     stamp = int(cast(float, event["time"]) * 1000)
     name = f"{stamp:014d}-{kind}-{uuid.uuid4().hex[:8]}.json"
-    publish_new(run_folder / "events" / name, json.dumps(event, ensure_ascii=False).encode())
+    publish_new(run_folder / "events" / name, json.dumps(event, ensure_ascii=False).encode(), durable=False)
 
 
 def read_events(run_folder: Path) -> list[dict[str, Json]]:
-    """All events of a run, in no promised order."""
+    """All events of a run, in no promised order. One that a power cut left empty says nothing, and is passed over."""
     return [
         cast("dict[str, Json]", read_json(path))
         for path in sorted((run_folder / "events").glob("*.json"))
-        if not path.name.startswith(".")
+        if not path.name.startswith(".") and path.stat().st_size
     ]
 
 
@@ -320,7 +322,7 @@ def _planned(run_folder: Path) -> dict[str, list[str]]:
     if not path.exists():
         return {}
     steps = cast("list[dict[str, Json]]", read_json(path)["steps"])
-    taking_part = (step for step in steps if step["state"] != "left_out")
+    taking_part = (step for step in steps if step.get("state") != "left_out")
     return {str(step["name"]): cast("list[str]", step["producers"]) for step in taking_part}
 
 

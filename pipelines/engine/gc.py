@@ -16,18 +16,22 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pipelines.engine.identity import KEY_CHARS
 from pipelines.engine.lease import Holder, Seen, decision, ending, look
+from pipelines.engine.lock import hold_shared
 from pipelines.engine.manifest import Manifest
 from pipelines.engine.pins import pins
 from pipelines.engine.root import Folder
 from pipelines.engine.store import Store, ending_of, place_of
 
 DAY_S = 86_400.0
+LOCK = "gc.lock"
+"""In the workspace; shared by runs that begin, held alone by a collection for the moment of each deletion."""
 Id: TypeAlias = tuple[str, str, int]
 """Step, key and epoch."""
 
@@ -56,10 +60,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a collection would delete, and what it keeps."""
+    """What a collection would delete, and what it keeps.
+
+    Attributes:
+        delete: What goes.
+        keep: Artifacts that stay.
+        strangers: Runs that are building something and whose plans are not in this workspace: what they need is unknown.
+    """
 
     delete: tuple[Item, ...]
     keep: tuple[Item, ...]
+    strangers: tuple[str, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -106,17 +117,23 @@ def sweep(store: Store, roots: Roots, now: float | None = None) -> Sweep:
     delete += _scratch(store, census)
     delete += _copies(store, [made for made in census.manifests if _id(made) in kept], moment)
     delete += _rests(store, census, moment)
-    return Sweep(tuple(delete), tuple(keep))
+    strangers = [run for run in sorted(set(census.held.values())) if not _has_plan(store.run_folder(run))]
+    return Sweep(tuple(delete), tuple(keep), tuple(strangers))
 
 
-def apply(store: Store, planned: Sweep, is_current: Callable[[], bool]) -> bool:
+def uncollected(workspace: Path) -> AbstractContextManager[None]:
+    """While this is held no artifact is deleted: from the plan of a run until its folder says what it needs."""
+    return hold_shared(workspace / LOCK)
+
+
+def apply(store: Store, planned: Sweep, guard: Callable[[], AbstractContextManager[bool]]) -> bool:
     """Deletes what a sweep found.
 
     Args:
         store: The store.
         planned: What to delete.
-        is_current: Asked before each artifact: False if something has happened, such as the start of a run, after
-            which the sweep must be made anew.
+        guard: Entered around each deletion: False if something has happened, such as the start of a run, after which
+            the sweep must be made anew; while it is held nothing of that kind may happen.
 
     Returns:
         False if it stopped for that reason.
@@ -127,18 +144,23 @@ def apply(store: Store, planned: Sweep, is_current: Callable[[], bool]) -> bool:
     for item in planned.delete:
         if item.made is None:
             continue
-        is_whole = is_current()
-        if not is_whole:
-            break
-        if not _is_held(store.look(item.made.step, item.made.key)):
-            place = place_of(item.made.step, item.made.key)
-            record = ending("collected", why, Holder.here("gc"))
-            store.root.put(decision(place, item.made.epoch), record, durable=True)
-            gone.append(item.made)
-    used = {made.data for made in store.manifests()} if gone else set()
+        with guard() as is_quiet:
+            if not is_quiet:
+                is_whole = False
+                break
+            if not _is_held(store.look(item.made.step, item.made.key)):
+                place = place_of(item.made.step, item.made.key)
+                record = ending("collected", why, Holder.here("gc"))
+                store.root.put(decision(place, item.made.epoch), record, durable=True)
+                gone.append(item.made)
+    left = list(store.manifests()) if gone else []
+    used = {made.data for made in left}
+    twins = {(made.step, made.content_key): made for made in left}
     for made in gone:
         if made.data == _folder(made.step, made.key, made.epoch) and made.data not in used:
             store.root.remove(made.data)
+        if (made.step, made.content_key) in twins:
+            store.point_index_at(twins[made.step, made.content_key])
     if is_whole:
         for item in planned.delete:
             _remove_rest(store, item)
@@ -236,7 +258,7 @@ def _roots(store: Store, census: _Census, roots: Roots, now: float) -> Iterator[
         if made is not None:
             yield made, f"pinned as {pinned.name}"
     holders = set(census.held.values())
-    building = [store.run_folder(run) for run in holders if (store.run_folder(run) / "plan.json").is_file()]
+    building = [store.run_folder(run) for run in holders if _has_plan(store.run_folder(run))]
     for folder in dict.fromkeys([*roots.runs, *building]):
         for made in _of_run(folder, census, by_id):
             yield made, f"run {folder.name}"
@@ -354,6 +376,10 @@ def _remove_rest(store: Store, item: Item) -> None:
 def _is_held(seen: Seen) -> bool:
     """Held, as far as can be known at once: a holder that is silent but not known to be gone counts."""
     return seen.held and not (seen.holder is not None and seen.holder.is_gone)
+
+
+def _has_plan(run_folder: Path) -> bool:
+    return (run_folder / "plan.json").is_file()
 
 
 def _id(made: Manifest) -> Id:

@@ -344,7 +344,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         full = disk_full(error)
         if full is not None:
-            raise full from error
+            raise MachineError(full.what, str(error.filename or path), full.fix) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise MachineError(
                 f"The store cannot be written: {error.strerror}.",

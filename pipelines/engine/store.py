@@ -132,6 +132,10 @@ class Store:
             return Found()
         return found
 
+    def point_index_at(self, made: Manifest) -> None:
+        """Lets `by_content` find an artifact; of several made of the same bytes it finds the last."""
+        self.root.put(_index(made.step, made.content_key), json.dumps({"key": made.key}).encode())
+
     def newest(self, step: str) -> Manifest | None:
         """The manifest of a step that was committed last, whatever its key; damaged ones are passed over."""
         changed = self.root.changed(f"artifacts/{step}", depth=2)
@@ -296,7 +300,7 @@ class Store:
             committed=round(time.time(), 3),
         )
         lease.decide(manifest.to_bytes())
-        self.root.put(_index(draft.step, draft.content_key), json.dumps({"key": draft.key}).encode())
+        self.point_index_at(manifest)
         return Found(manifest, self.path_of(manifest))
 
     def _bring(self, lease: Lease, attempt: Path, step: str, data: str) -> dict[str, FileRecord]:

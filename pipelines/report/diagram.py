@@ -20,6 +20,8 @@ COLOURS = {
     "stopped": "#6a1b9a",
 }
 _IDLE = "#757575"
+LEFT_OUT = "left out"
+"""State of a step that has none: it takes no part."""
 _WIDTH, _HEIGHT, _GAP, _MARGIN = 260, 28, 8, 8
 
 
@@ -31,11 +33,11 @@ def mermaid(producers: Mapping[str, Sequence[str]], states: Mapping[str, str]) -
         states: State of each step.
     """
     lines = ["flowchart LR"]
-    lines += [f'  {step}["{step}<br/>{states.get(step, "waiting")}"]' for step in producers]
+    lines += [f'  {step}["{step}<br/>{states.get(step, LEFT_OUT)}"]' for step in producers]
     lines += [f"  {source} --> {step}" for step, sources in producers.items() for source in dict.fromkeys(sources)]
-    used = sorted({states.get(step, "waiting") for step in producers})
+    used = sorted({states.get(step, LEFT_OUT) for step in producers})
     for state in used:
-        members = ",".join(step for step in producers if states.get(step, "waiting") == state)
+        members = ",".join(step for step in producers if states.get(step, LEFT_OUT) == state)
         name = state.replace(" ", "_")
         lines += [
             f"  classDef {name} stroke:{COLOURS.get(state, _IDLE)},stroke-width:2px",
@@ -53,7 +55,7 @@ def text(producers: Mapping[str, Sequence[str]], states: Mapping[str, str], note
         notes: A few words on a step.
     """
     rows = [
-        (step, states.get(step, "waiting"), notes.get(step, ""), ", ".join(dict.fromkeys(sources)))
+        (step, states.get(step, LEFT_OUT), notes.get(step, ""), ", ".join(dict.fromkeys(sources)))
         for step, sources in producers.items()
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
@@ -76,7 +78,7 @@ def svg(producers: Mapping[str, Sequence[str]], states: Mapping[str, str], notes
     arcs = [(row[source], row[step]) for step, sources in producers.items() for source in dict.fromkeys(sources)]
     width = 2 * _MARGIN + _WIDTH + max((_reach(start, end) for start, end in arcs), default=0)
     height = 2 * _MARGIN + len(row) * (_HEIGHT + _GAP) - _GAP
-    boxes = [_box(number, step, states.get(step, "waiting"), notes.get(step, "")) for step, number in row.items()]
+    boxes = [_box(number, step, states.get(step, LEFT_OUT), notes.get(step, "")) for step, number in row.items()]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="monospace" font-size="12" role="img"><title>Steps of the run</title>'

@@ -11,26 +11,33 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from components.errors import ConfigError, MachineError
+from pipelines.archive import unpack
 from pipelines.config import Settings, load_settings
 from pipelines.engine.adopt import adopt
 from pipelines.engine.events import DRIVER_LOCK
-from pipelines.engine.gc import DAY_S, Item, Roots, Sweep, apply, name_of, sweep
+from pipelines.engine.gc import DAY_S, LOCK, Item, Roots, Sweep, apply, name_of, sweep
 from pipelines.engine.identity import KEY_CHARS
-from pipelines.engine.lock import is_held
+from pipelines.engine.lock import is_held, try_lock
 from pipelines.engine.manifest import Manifest
 from pipelines.engine.pins import pin, pins, unpin, user
 from pipelines.engine.store import Store
 from pipelines.runs import all_runs, find_run
 from pipelines.verbs.planning import duration, open_store, plan_of
 
+PLURALS = {"artifact": "artifacts", "attempt": "attempts", "scratch": "scratches", "copy": "copies", "rest": "rests"}
 SWEEPS = 5
 """How often gc looks again because a run began meanwhile."""
+STARTING_S = 60.0
+"""How long a run may take from its plan to its first event."""
+RunMark: TypeAlias = tuple[str, int, bool]
+"""Name of a run, when its plan was written, whether a driver is at work on it."""
 
 
 def artifacts(overrides: Sequence[str], options: argparse.Namespace) -> int:
@@ -180,9 +187,16 @@ def _gc(settings: Settings, options: argparse.Namespace) -> int:
     store = open_store(settings)
     roots = Roots((), registered(settings.tracking, store.workspace), options.older_than * DAY_S)
     for _ in range(SWEEPS):
+        _bring_archived(store, options.keep_runs)
         before = _run_marks(store)
         planned = sweep(store, replace(roots, runs=_kept_runs(store, options.keep_runs)))
-        done = options.apply and apply(store, planned, partial(_is_unchanged, store, before))
+        if options.apply and planned.strangers:
+            raise MachineError(
+                f"Run {planned.strangers[0]} is building an artifact, and what else it needs is not known here.",
+                f"workspace={store.workspace}",
+                "run gc in the workspace of that run, or when it has ended",
+            )
+        done = options.apply and apply(store, planned, partial(_nothing_begins, store, before))
         if done or not options.apply:
             break
         print("a run began meanwhile: looking again")
@@ -195,21 +209,40 @@ def _gc(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _bring_archived(store: Store, keep_runs: int) -> None:
+    """Runs that were driven from another workspace have left their records in the store; here they count too."""
+    written = {} if store.is_local else store.root.changed("runs", depth=1)
+    for name in sorted(written, key=lambda name: written[name], reverse=True)[:keep_runs]:
+        run = name.removesuffix(".tar.gz")
+        if not (store.run_folder(run) / "plan.json").is_file():
+            unpack(store, run)
+
+
 def _kept_runs(store: Store, keep_runs: int) -> list[Path]:
-    """The newest runs, and older ones whose driver is at work."""
+    """The newest runs, and older ones whose driver is at work or about to be."""
     runs = [folder for folder in all_runs(store.workspace) if (folder / "plan.json").is_file()]
-    return runs[:keep_runs] + [folder for folder in runs[keep_runs:] if is_held(folder / DRIVER_LOCK)]
+    return runs[:keep_runs] + [folder for folder in runs[keep_runs:] if _is_alive(folder)]
 
 
-def _run_marks(store: Store) -> set[tuple[str, bool]]:
-    """What changes when a run begins: its folder is made, its plan is written, its driver takes the lock."""
-    folder = store.workspace / "runs"
-    runs = folder.iterdir() if folder.is_dir() else iter(())
-    return {(f"{run.name} {(run / 'plan.json').is_file()}", is_held(run / DRIVER_LOCK)) for run in runs}
+def _is_alive(run_folder: Path) -> bool:
+    if is_held(run_folder / DRIVER_LOCK):
+        return True
+    planned = (run_folder / "plan.json").stat().st_mtime
+    spoken = max((path.stat().st_mtime for path in (run_folder / "events").glob("*.json")), default=0.0)
+    return spoken <= planned and time.time() - planned < STARTING_S
 
 
-def _is_unchanged(store: Store, marks: set[tuple[str, bool]]) -> bool:
-    return _run_marks(store) == marks
+def _run_marks(store: Store) -> set[RunMark]:
+    """What changes when a run begins or goes on: its plan is written, its driver takes the lock."""
+    plans = (store.workspace / "runs").glob("*/plan.json")
+    return {(plan.parent.name, plan.stat().st_mtime_ns, is_held(plan.parent / DRIVER_LOCK)) for plan in plans}
+
+
+@contextmanager
+def _nothing_begins(store: Store, marks: set[RunMark]) -> Iterator[bool]:
+    """Yields whether no run has begun since the marks were taken; none begins meanwhile."""
+    with try_lock(store.workspace / LOCK) as is_quiet:
+        yield is_quiet and _run_marks(store) == marks
 
 
 def _sweep_lines(planned: Sweep, is_applied: bool, is_blind: bool) -> Iterator[str]:
@@ -218,7 +251,7 @@ def _sweep_lines(planned: Sweep, is_applied: bool, is_blind: bool) -> Iterator[s
     for item in planned.delete:
         yield f"delete  {in_bytes(item.num_bytes):>9}  {item.name}: {item.why}"
     kinds = Counter(item.kind for item in planned.delete)
-    what = ", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.items()) or "nothing"
+    what = ", ".join(f"{count} {PLURALS[kind] if count > 1 else kind}" for kind, count in kinds.items()) or "nothing"
     if is_blind:
         yield "MLflow does not answer, so no model is deleted: it may be the one in use."
     if is_applied:

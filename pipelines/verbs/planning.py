@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 from pipelines.config import Settings
+from pipelines.engine.events import fold
 from pipelines.engine.identity import KEY_CHARS
 from pipelines.engine.plan import Plan, PlanEntry, RunPolicy, make_plan
 from pipelines.engine.select import EVERYTHING, OPTIONS, Selection
@@ -33,6 +37,20 @@ def steps_of(settings: Settings) -> tuple[Step, ...]:
 def selection_of(options: argparse.Namespace) -> Selection:
     """The selectors among the options of a verb."""
     return Selection.of({name: getattr(options, name, None) for name in OPTIONS})
+
+
+def selection_of_run(options: argparse.Namespace, run_folder: Path) -> Selection:
+    """The selectors among the options of a verb that continues a run; those the run was planned with if there are none.
+
+    A forced step that the run has built by now is not forced again.
+    """
+    typed = selection_of(options)
+    if typed != EVERYTHING:
+        return typed
+    planned = json.loads((run_folder / "plan.json").read_text(encoding="utf-8"))
+    built = {name for name, step in fold(run_folder).steps.items() if step.state == "done"}
+    forced = [step["name"] for step in planned["steps"] if step["forced"] and step["name"] not in built]
+    return replace(Selection.from_json(planned["selection"]), force=tuple(forced), force_downstream=())
 
 
 def plan_of(settings: Settings, selection: Selection = EVERYTHING) -> tuple[Store, Plan]:

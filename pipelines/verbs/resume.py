@@ -30,7 +30,7 @@ from pipelines.engine.identity import identity_of
 from pipelines.engine.lock import is_held
 from pipelines.live import clock, shown
 from pipelines.runs import create_run, find_run
-from pipelines.verbs.planning import plan_of, selection_of
+from pipelines.verbs.planning import plan_of, selection_of, selection_of_run
 from pipelines.verbs.run import carry_out
 
 POLL_S = 0.25
@@ -53,7 +53,7 @@ def resume(overrides: Sequence[str], options: argparse.Namespace) -> int:
             " ".join(overrides),
             f"headwater retry {folder.name} {' '.join(overrides)} makes a new run with the change",
         )
-    store, plan = plan_of(settings, selection_of(options))
+    store, plan = plan_of(settings, selection_of_run(options, folder))
     number = len(list(folder.glob("plan.*.json"))) + 1
     publish_bytes(folder / f"plan.{number}.json", (folder / "plan.json").read_bytes())
     publish_json(folder / "plan.json", plan.to_json())

@@ -13,9 +13,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.archive import archive
 from pipelines.config import Settings, load_settings
 from pipelines.engine.driver import execute
 from pipelines.engine.events import RunStatus
+from pipelines.engine.gc import uncollected
 from pipelines.engine.plan import Plan
 from pipelines.engine.store import Store
 from pipelines.live import clock, shown
@@ -29,8 +31,9 @@ from pipelines.verbs.planning import plan_lines, plan_of, plan_record, selection
 def run(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Runs the recipe; returns the exit code."""
     settings = load_settings(overrides)
-    store, plan = plan_of(settings, selection_of(options))
-    folder = create_run(settings.folder, settings, overrides, plan, options.run_id)
+    with uncollected(settings.folder):
+        store, plan = plan_of(settings, selection_of(options))
+        folder = create_run(settings.folder, settings, overrides, plan, options.run_id)
     return carry_out(settings, store, plan, folder, options.json)
 
 
@@ -53,6 +56,7 @@ def run_plan(settings: Settings, store: Store, plan: Plan, folder: Path, as_json
 
 def _close(status: RunStatus, settings: Settings, folder: Path, store: Store, as_json: bool) -> int:
     report = write_report(folder, settings.folder)
+    archive(store, folder)
     if as_json:
         error = status.error.to_json() if status.error else None
         summary = {"run": status.run_id, "state": status.state, "seconds": status.seconds, "error": error}

@@ -18,7 +18,7 @@ def operations_of(scenario: str, fault: str, url: str, workspace: Path) -> int:
     """Meets the fault at every operation; the number of them."""
     path = os.pathsep.join([os.environ["PYTHONPATH"], str(Path.cwd())])
     command = [sys.executable, fault_help.__file__, scenario, fault, url, str(workspace)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
     return int(done.stdout)
 

@@ -11,14 +11,15 @@ from pipelines.engine.cluster import ClusterConfig
 from pipelines.engine.driver import execute
 from pipelines.engine.events import RunStatus
 from pipelines.engine.plan import Plan, make_plan
+from pipelines.engine.select import EVERYTHING, Selection
 from pipelines.engine.step import Recipe
 from pipelines.engine.store import Store
 
 _numbers = itertools.count(1)
 
 
-def plan_of(recipe: Recipe, store: Store) -> Plan:
-    return make_plan(recipe.steps, store)
+def plan_of(recipe: Recipe, store: Store, selection: Selection = EVERYTHING) -> Plan:
+    return make_plan(recipe.steps, store, selection)
 
 
 def run_recipe(
@@ -30,10 +31,11 @@ def run_recipe(
     run_folder: Path | None = None,
     grace_s: float = 30.0,
     max_retries: int = 2,
+    selection: Selection = EVERYTHING,
     **limits: float | str,
 ) -> RunStatus:
     """Plans and executes a recipe as a new run of the store; `limits` are further fields of the cluster's config."""
-    plan = plan_of(recipe, store)
+    plan = plan_of(recipe, store, selection)
     folder = run_folder or store.run_folder(f"test-{next(_numbers)}")
     publish_json(folder / "plan.json", plan.to_json())
     cluster = ClusterConfig(kind=kind, grace_s=grace_s, max_retries=max_retries, **limits)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Steps that make life hard for the engine: equal bytes from other inputs, little memory, silence, spread over items."""
+"""Steps that make life hard for the engine: equal bytes from other inputs, little memory, silence, many items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Prefect flow of a shape: `python prefect_flow.py SHAPE`. No caches, no persisted results.
+"""A Prefect flow of a shape: `python prefect_flow.py SHAPE [keep]`. No caches; results are persisted only under `keep`.
 
 A chain calls its tasks, which is Prefect's fastest way; where steps may go side by side they are submitted.
 """
@@ -11,8 +11,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from shapes import SHAPES
 
+KEEP = "keep" in sys.argv
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+
+@task(cache_policy=NO_CACHE, persist_result=KEEP)
 def noop(*sources: object) -> None:
     """Does nothing."""
 

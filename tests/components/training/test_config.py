@@ -46,3 +46,13 @@ def test_the_batch_size_that_the_refusal_proposes_is_accepted():
 def test_how_the_work_is_cut_up_is_no_part_of_the_identity():
     fields = {field.name for field in dataclasses.fields(TrainingConfig) if is_runtime(field)}
     assert fields == {"micro_batch", "ranks", "log_every", "checkpoint_every"}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "micro_batch", "ranks", "smaller"), [(16, 8, 2, 4), (12, 6, 1, 3), (10, 5, 2, 1), (4, 1, 2, None)]
+)
+def test_less_memory_means_smaller_micro_batches_of_the_same_batch(batch_size, micro_batch, ranks, smaller):
+    config = TrainingConfig(batch_size=batch_size, micro_batch=micro_batch, ranks=ranks)
+    less = config.with_less_memory()
+    assert (less and less.micro_batch) == smaller
+    assert less is None or dataclasses.replace(less, micro_batch=micro_batch) == config

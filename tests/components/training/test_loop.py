@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import subprocess
@@ -172,6 +173,16 @@ def test_asked_to_stop_it_saves_and_the_next_run_ends_with_the_same_bits(config,
     assert (tmp_path / "stopped/checkpoints/step-000005/MANIFEST.json").exists()
     resumed, same = run(config, rank, tmp_path / "stopped")
     assert resumed.curve == whole.curve
+    assert weights_equal(weights, same)
+
+
+def test_asked_to_save_it_saves_once_and_goes_on(config, rank, tmp_path):
+    task = ToyTask(config, stop_at=4, stop=tmp_path / "save")
+    result, weights = run(dataclasses.replace(config, checkpoint_every=0), rank, tmp_path / "saved", task)
+    assert sorted(path.name for path in (tmp_path / "saved/checkpoints").iterdir()) == ["step-000005", "step-000012"]
+    assert not (tmp_path / "save").exists()
+    whole, same = run(config, rank, tmp_path / "whole")
+    assert result.curve == whole.curve
     assert weights_equal(weights, same)
 
 

@@ -171,3 +171,44 @@ def test_a_killed_head_is_told_in_a_sentence_and_resume_on_a_new_one_finishes(st
     with ray_head() as second:
         assert drive(second, store, "headless", mark, count=300).wait(120) == 0
     assert states(fold(folder)) == {"letters": "cached", "obedient": "done"}
+
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def headwater(head: Head, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines.cli", *words, f"cluster.address={head.address}", "cluster=ray"]
+    environment = {**os.environ, **head.environment}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def start_slow_crawl(head: Head, store: Path, run: str) -> tuple[subprocess.Popen[str], int]:
+    """A run whose crawl would take hours; returns its driver and the process of the crawl."""
+    words = ["preset=micro", f"store={store}", "tracking=off", "crawl.delay_s=60", "cluster.grace_s=5"]
+    driver = headwater(head, "run", "--until", "crawl", "--run-id", run, *words)
+    folder = store / "runs" / run
+    until(lambda: driver.poll() is not None or (folder / "steps/crawl/journal.jsonl").exists(), 120)
+    assert driver.poll() is None
+    from pipelines.engine.events import read_events
+
+    started = [event for event in read_events(folder) if event["kind"] == "started" and event["step"] == "crawl"]
+    return driver, int(str(started[0]["pid"]))
+
+
+@pytest.mark.parametrize("driver_lives", [True, False])
+def test_cancel_ends_a_run_with_or_without_its_driver_and_leaves_no_orphans(
+    head: Head, tmp_path: Path, driver_lives: bool
+):
+    driver, crawl = start_slow_crawl(head, tmp_path, "slow-1")
+    if not driver_lives:
+        driver.kill()
+        driver.wait()
+        assert alive(crawl)
+    done = headwater(head, "cancel", "slow-1", f"store={tmp_path}")
+    said, errors = done.communicate(timeout=60)
+    assert (done.returncode, said, errors) == (0, "run slow-1: ended crawl\n", "")
+    until(lambda: not alive(crawl), 15)
+    assert fold(tmp_path / "runs" / "slow-1").state == "stopped"
+    if driver_lives:
+        assert driver.wait(30) == 3

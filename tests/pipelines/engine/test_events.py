@@ -15,7 +15,8 @@ from pipelines.engine import events
 from pipelines.engine.events import DRIVER_LOCK, Failure, append, fold, fold_events, read_events
 from pipelines.engine.lock import try_lock
 
-STEP_KINDS = ["busy", "started", "placing", "placed", "retrying", "stopped", "skipped", "failed", "done", "cached"]
+STEP_KINDS = ["submitted", "busy", "attached", "started", "placing", "placed", "retrying", "detached", "stopped"]
+STEP_KINDS += ["skipped", "failed", "done", "cached"]
 event = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(STEP_KINDS),
@@ -25,6 +26,7 @@ event = st.fixed_dictionaries(
         "launch": st.integers(0, 1),
         "time": st.floats(0, 100),
         "key": st.sampled_from(["k1", "k2"]),
+        "actor": st.sampled_from(["step:r:crawl:t1", "step:r:crawl:t2"]),
     }
 )
 run_event = st.fixed_dictionaries(
@@ -48,6 +50,34 @@ def test_status_is_equal_in_any_order_of_arrival(history: list[dict], random: ra
     random.shuffle(shuffled)
     planned = {"crawl": [], "clean": ["crawl"]}
     assert fold_events(shuffled, planned, "amber-1", 50.0) == fold_events(history, planned, "amber-1", 50.0)
+
+
+@given(st.lists(event, max_size=25), st.randoms())
+def test_actors_are_the_same_in_any_order_of_arrival(history: list[dict], random: random.Random):
+    shuffled = [*history]
+    random.shuffle(shuffled)
+    assert events.actors(shuffled) == events.actors(history)
+
+
+def test_an_actor_is_known_by_its_newest_attempt_and_since_when_it_works():
+    history = [
+        happened("submitted", actor="step:r:clean:t1", key="k1", time=1.0),
+        happened("started", key="k1", time=2.0),
+        happened("submitted", attempt=2, actor="step:r:clean:t2", key="k1", time=3.0),
+        happened("started", attempt=2, key="k1", time=4.0),
+        happened("submitted", session=2, actor="step:r:clean:t2", key="k1", time=9.0),
+    ]
+    assert events.actors(history) == {"clean": events.ActorRecord("step:r:clean:t2", "k1", 4.0)}
+    assert events.actors(history)["clean"].token == "t2"
+
+
+def test_a_step_that_was_taken_up_runs_since_it_began():
+    history = [
+        happened("submitted", session=2, actor="step:r:clean:t1"),
+        happened("attached", session=2, since=5.0),
+    ]
+    step = fold_events(history, {}, "r", 40.0).steps["clean"]
+    assert (step.state, step.started, step.seconds) == ("running", 5.0, 35.0)
 
 
 def test_attempts_and_kinds_order_events_where_clocks_disagree():

@@ -172,7 +172,7 @@ def _talks(folder: Path) -> bool:
     return step is not None and step.done is not None
 
 
-def _until(condition) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _until(condition) -> None:  # type: ignore[no-untyped-def]
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

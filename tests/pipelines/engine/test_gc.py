@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def kept(planned: Sweep) -> dict[str, str]:
 
 def collect(store: Store, runs: Iterable[Path] = (), **roots: object) -> Sweep:
     planned = sweep(store, Roots(tuple(runs), **roots))  # type: ignore[arg-type]
-    assert apply(store, planned, lambda: True)
+    assert apply(store, planned, lambda: nullcontext(True))
     return planned
 
 
@@ -142,14 +143,22 @@ def test_an_alias_that_goes_frees_nothing_and_leaves_the_files_to_their_owner(st
     assert store.damaged(source) == []
 
 
+def test_what_was_made_of_the_same_bytes_is_still_found_by_them(store: Store):
+    source = make(store, "clean", "3")
+    wanted = replace(draft("clean", "4"), content_key=source.content_key)
+    store.alias(held(store, wanted), wanted, source, Origin("equal", "clean", source.key, 1))
+    collect(store, [run_of(store, "amber-9", source)])
+    assert store.by_content("clean", source.content_key).manifest == source
+
+
 def test_files_that_somebody_comes_to_share_during_the_collection_stay(store: Store):
     source = make(store, "clean", "3")
     wanted = draft("clean", "4")
     planned = sweep(store, Roots())
 
-    def accept_meanwhile() -> bool:
+    def accept_meanwhile() -> AbstractContextManager[bool]:
         store.alias(held(store, wanted), wanted, source, Origin("accepted", "clean", source.key, 1))
-        return True
+        return nullcontext(True)
 
     apply(store, planned, accept_meanwhile)
     alias = store.lookup("clean", wanted.key).manifest
@@ -232,6 +241,13 @@ def test_what_is_being_built_stays_with_what_its_run_planned_on(store: Store):
     assert store._attempt(lease).is_dir()
 
 
+def test_a_run_whose_plan_is_not_here_is_named(store: Store):
+    held(store, draft("extract", "2", run="amber-9"))
+    assert sweep(store, Roots()).strangers == ("amber-9",)
+    run_of(store, "amber-9")
+    assert sweep(store, Roots()).strangers == ()
+
+
 def test_items_stay_with_the_step_that_gathered_them(store: Store):
     make(store, "sweep.item", "1")
     make(store, "sweep.item", "2", text="of another sweep")
@@ -263,7 +279,7 @@ def test_what_a_collection_left_that_was_cut_off_goes_with_the_next(store: Store
 
     monkeypatch.setattr(store.root, "remove", fail)
     with pytest.raises(KeyboardInterrupt):
-        apply(store, sweep(store, Roots()), lambda: True)
+        apply(store, sweep(store, Roots()), lambda: nullcontext(True))
     monkeypatch.setattr(store.root, "remove", remove)
     assert "was deleted" in store.lookup("crawl", one.key).problem
     assert deleted(collect(store)) == {"crawl@1111111111111111 epoch 1": "deleted before, but for its files"}
@@ -313,7 +329,7 @@ def test_the_rest_of_a_write_that_was_cut_off_goes_after_a_day(folder: Store):
 def test_a_run_that_begins_meanwhile_stops_the_collection(store: Store):
     first, second = make(store, "crawl", "1"), make(store, "crawl", "2")
     answers = iter([True, False])
-    assert not apply(store, sweep(store, Roots()), lambda: next(answers))
+    assert not apply(store, sweep(store, Roots()), lambda: nullcontext(next(answers)))
     assert store.lookup("crawl", first.key).manifest is None
     assert store.lookup("crawl", second.key).manifest == second
 
@@ -322,5 +338,5 @@ def test_a_key_that_is_taken_before_its_turn_is_left_alone(store: Store):
     one = make(store, "crawl", "1")
     planned = sweep(store, Roots())
     assert isinstance(store.acquire("crawl", one.key, "amber-2"), Lease | Seen)
-    apply(store, planned, lambda: True)
+    apply(store, planned, lambda: nullcontext(True))
     assert store.lookup("crawl", one.key).manifest == one

@@ -136,6 +136,17 @@ def test_an_added_field_is_described_like_any_other():
     }  # fmt: skip
 
 
+@given(st.dictionaries(st.text(), st.text(), min_size=2), st.dictionaries(st.text(), st.text(), min_size=2))
+def test_the_order_of_a_mapping_and_of_inputs_never_counts(mapping: dict[str, str], inputs: dict[str, str]):
+    @dataclass(frozen=True)
+    class Mapped:
+        names: dict[str, str]
+
+    one = recipe_key("clean", 1, identity_of(Mapped(mapping)), inputs, None)
+    turned = identity_of(Mapped(dict(reversed(mapping.items()))))
+    assert recipe_key("clean", 1, turned, dict(reversed(inputs.items())), None) == one
+
+
 @given(st.permutations([field.name for field in fields(ToyConfig)]), st.integers(), st.text())
 def test_the_order_of_fields_never_counts(names: list[str], count: int, text: str):
     config = ToyConfig(count=count, text=text)

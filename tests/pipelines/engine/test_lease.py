@@ -238,6 +238,16 @@ class Leases(RuleBasedStateMachine):
         if look(self.root, PLACE).held:
             assert isinstance(self._acquire(reader), Lease), "a dead holder cannot be taken over"
 
+    @rule(reader=st.integers(0, 2))
+    def stand_by_a_holder_that_beats(self, reader: int) -> None:
+        self._acquire(reader)
+        held = [lease for lease in self.leases if lease.epoch not in self.ended]
+        for _ in range(4 if held else 0):
+            self.now += LEASE_S // 2
+            assert held[0].beat()
+            self.last_sign[held[0].epoch] = self.now
+            assert isinstance(self._acquire(reader), Seen), "a live holder was taken over"
+
     @invariant()
     def every_decision_stays_as_it_was(self) -> None:
         for epoch, record in getattr(self, "ended", {}).items():

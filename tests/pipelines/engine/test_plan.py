@@ -263,6 +263,19 @@ def test_the_same_work_has_the_same_key_in_another_store(ran: Store, tmp_path: P
     assert [entry.key for entry in other.entries] == [entry.key for entry in plan_of(pair(), ran).entries]
 
 
+def test_a_plan_is_the_same_in_an_object_store(ran: Store, tmp_path: Path):
+    remote = Store(f"memory://{tmp_path.name}", tmp_path / "workspace")
+    build(pair(), remote)
+    plan = plan_of(pair(), remote)
+    assert plan.to_run == ()
+    assert [entry.key for entry in plan.entries] == [entry.key for entry in plan_of(pair(), ran).entries]
+    assert reasons(plan_of(pair(ToyConfig(count=5)), remote)) == {
+        "source": "config count 3 -> 5",
+        "join": "input source",
+    }
+    assert plan_of(pair(ToyConfig(count=5)), remote)["source"].estimate_s == 1.0
+
+
 def test_the_order_in_which_steps_are_declared_changes_no_key(store: Store):
     steps = chain().steps
     keys = {entry.name: entry.key for entry in make_plan(steps, store).entries}

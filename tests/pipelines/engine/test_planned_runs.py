@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import toy_steps as toy
 from engine_help import plan_of, states
 from store_help import build_step
+from toy_steps import ToyConfig
 
 from components.errors import ConfigError
 from components.publish import publish_json
@@ -16,6 +18,7 @@ from pipelines.engine.cluster import ClusterConfig
 from pipelines.engine.driver import execute
 from pipelines.engine.events import RunStatus
 from pipelines.engine.plan import Plan, make_plan
+from pipelines.engine.step import Recipe
 from pipelines.engine.store import Store
 
 from .test_plan import chain, other_code, pair, reasons, select
@@ -80,3 +83,23 @@ def test_a_step_whose_input_comes_out_equal_is_not_kept_if_its_code_changed(stor
     carry_out(make_plan(pair().steps, store, code="warn"), store)
     status = carry_out(select(pair(), store, force="source"), store, "run-2")
     assert states(status) == {"source": "done", "join": "done"}
+
+
+def test_an_artifact_shared_under_another_key_keeps_the_code_it_was_made_by(store: Store):
+    def recipe(seed: int) -> Recipe:
+        """The seed changes the key of the source, and none of its bytes."""
+        made = Recipe("toy")
+        made.step(toy.join, ToyConfig(), code="warn", left=made.step(toy.source, ToyConfig(seed=seed)))
+        return made
+
+    plan = plan_of(recipe(1), store)
+    build_step(plan["source"], plan, store, "old")
+    plan = plan_of(recipe(1), store)
+    older = replace(plan["join"].code, digest="1" * 64, files={"toy_steps.py": "0" * 16})
+    build_step(replace(plan["join"], code=older), plan, store, "old")
+    status = carry_out(plan_of(recipe(2), store), store)
+    assert states(status) == {"source": "done", "join": "cached"}
+    entry = plan_of(recipe(2), store)["join"]
+    assert entry.made is not None
+    assert (entry.made.key, entry.state) == (entry.key, "cached")
+    assert "changed since, kept" in entry.reason

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from store_help import pretend_run
 
 from components.errors import ConfigError
 from pipelines.engine.events import DRIVER_LOCK
+from pipelines.engine.gc import uncollected
 from pipelines.engine.lock import try_lock
 from pipelines.engine.manifest import Manifest
-from pipelines.engine.store import Store
+from pipelines.engine.store import Store, place_of
 from pipelines.verbs.artifacts import find_artifact, in_bytes, key_in_run
 
 from .conftest import Headwater
@@ -41,13 +43,13 @@ def build_again(store: Path, made: Manifest) -> Manifest:
 
 @pytest.mark.parametrize(
     "form",
-    ["{step}", "{step}@{key8}", "{step}@{key}", "birch-2:{step}", "{store}/{data}", "{data}.json", "artifacts/{step}/{key16}"],
+    ["{step}", "{step}@{key8}", "{step}@{key}", "birch-2:{step}", "{store}/{data}", "{data}.json", "{place}"],
 )  # fmt: skip
 def test_an_artifact_is_named_in_many_ways(store: Path, form: str):
     key = key_of(store, "birch-2", "clean")
     wanted = Store(store).lookup("clean", key).manifest
     assert wanted is not None
-    name = form.format(step="clean", key=key, key8=key[:8], key16=key[:16], store=store, data=wanted.data)
+    name = form.format(step="clean", key=key, key8=key[:8], place=place_of("clean", key), store=store, data=wanted.data)
     assert find_artifact(Store(store), name) == wanted
 
 
@@ -157,6 +159,21 @@ def test_gc_keeps_what_an_older_run_that_is_alive_planned_on(store: Path, headwa
     assert (store / old.data).is_dir()
 
 
+def test_gc_keeps_what_a_run_planned_on_whose_driver_has_not_begun(store: Path, headwater: Headwater):
+    old = find_artifact(Store(store), "amber-1:clean")
+    plan = store / "runs" / "amber-1" / "plan.json"
+    plan.write_bytes(plan.read_bytes())  # as `resume` does: newer than every event
+    headwater("artifacts", "gc", "--keep-runs", "1", "--apply")
+    assert (store / old.data).is_dir()
+
+
+def test_nothing_is_deleted_while_a_run_is_being_planned(store: Path, headwater: Headwater):
+    old = find_artifact(Store(store), "amber-1:clean")
+    with uncollected(store):
+        assert "gc stopped" in headwater("artifacts", "gc", "--keep-runs", "1", "--apply", code=4)
+    assert (store / old.data).is_dir()
+
+
 def test_gc_keeps_what_is_pinned_until_it_is_not(store: Path, headwater: Headwater):
     old = find_artifact(Store(store), "amber-1:clean")
     headwater("artifacts", "pin", "amber-1:clean", "--name", "paper", "--reason", "figure 4")
@@ -169,6 +186,27 @@ def test_gc_keeps_what_is_pinned_until_it_is_not(store: Path, headwater: Headwat
 def test_gc_deletes_no_model_while_mlflow_does_not_answer(store: Path, headwater: Headwater):
     text = headwater("artifacts", "gc", "--keep-runs", "0", "tracking.uri=http://127.0.0.1:9")
     assert "MLflow does not answer, so no model is deleted" in text
+
+
+def test_gc_deletes_nothing_while_a_run_of_another_workspace_builds(store: Path, headwater: Headwater):
+    Store(store).acquire("clean", "a" * 64, "elsewhere-1")
+    told = headwater("artifacts", "gc", "--keep-runs", "0", "--apply", code=4)
+    assert "Run elsewhere-1 is building an artifact, and what else it needs is not known here." in told
+    assert "would delete" in headwater("artifacts", "gc", "--keep-runs", "0")
+
+
+def test_gc_keeps_the_newest_runs_of_other_workspaces(s3_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from pipelines.archive import archive
+    from pipelines.cli import main
+
+    folder = pretend_run("amber-1", f"store={s3_url}", f"workspace={tmp_path / 'there'}", "preset=micro")
+    archive(Store(s3_url, tmp_path / "there"), folder)
+    capsys.readouterr()
+    words = [f"store={s3_url}", f"workspace={tmp_path / 'here'}", "preset=micro"]
+    assert main(["artifacts", "gc", "--apply", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["delete"] == []
+    assert {item["why"] for item in found["keep"]} == {"run amber-1"}
 
 
 def test_gc_refuses_numbers_that_make_no_sense(headwater: Headwater):

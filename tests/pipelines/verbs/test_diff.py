@@ -12,7 +12,10 @@ def test_the_setting_that_differs_is_told(headwater: Headwater) -> None:
     assert "settings\n  clean.min_chars: 100 -> 200\n" in headwater("diff", "amber-1", "birch-2")
 
 
-def test_where_a_run_took_place_is_no_difference(headwater: Headwater) -> None:
+def test_where_a_run_took_place_is_no_difference(headwater: Headwater, store: Path) -> None:
+    config = store / "runs" / "amber-1" / "config.yaml"
+    assert "grace_s: 60.0" in config.read_text()
+    config.write_text(config.read_text().replace("grace_s: 60.0", "grace_s: 5.0"))
     record = json.loads(headwater("diff", "amber-1", "birch-2", "--json"))
     assert [row["name"] for row in record["config"]] == ["clean.min_chars"]
 

@@ -34,7 +34,7 @@ def test_earlier_artifacts_are_listed_the_newest_first(headwater: Headwater) -> 
 
 
 def test_the_time_expected_is_shown_with_core_hours(headwater: Headwater) -> None:
-    assert "expected     2 s, 0.00042 CPU-h" in headwater("explain", "clean", "--force", "clean")
+    assert "expected     1.5 s, 0.00042 CPU-h" in headwater("explain", "clean", "--force", "clean")
 
 
 def test_an_unknown_step_is_refused_with_the_list(headwater: Headwater) -> None:

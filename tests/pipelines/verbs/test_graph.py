@@ -17,7 +17,7 @@ def test_text_names_the_state_and_the_inputs_of_each_step(headwater: Headwater) 
     assert next(line for line in lines if line.startswith("clean")).split() == [
         "clean",
         "runs",
-        "~2",
+        "~1.5",
         "s",
         "<-",
         "extract",

@@ -70,6 +70,12 @@ def test_down_reaches_all_that_was_made_of_it(store_of_toys: Store) -> None:
     assert names(follow(store_of_toys, "text", down=True)) == ["both", "last", "left", "right", "text"]
 
 
+def test_what_was_made_of_other_bytes_under_the_same_key_is_not_below(store_of_toys: Store) -> None:
+    made = made_by(store_of_toys, "text")
+    rebuilt = Node(made.step, made.key, "f" * 64, "artifact", made)
+    assert names(walked(rebuilt, Manifests.of(store_of_toys).down)) == ["text"]
+
+
 def test_what_two_steps_read_is_told_once(store_of_toys: Store) -> None:
     lines = follow(store_of_toys, "text", down=True).lines()
     below = [line for line in lines if "both@" in line]

@@ -5,6 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pipelines.cli import make_parser
+from pipelines.config import load_settings
+from pipelines.engine import events
+from pipelines.engine.select import Selection
+from pipelines.runs import create_run
+from pipelines.verbs.planning import plan_of, selection_of_run
+
 from .conftest import Headwater, change_code
 
 
@@ -28,7 +35,7 @@ def test_a_price_is_shown_where_one_is_set(headwater: Headwater) -> None:
 def test_steps_of_unknown_time_are_counted(headwater: Headwater, store: Path) -> None:
     for record in (store / "artifacts" / "ppo").glob("*/*.json"):
         record.unlink()
-    assert "over 2 s (1 of them never ran)" in headwater("plan", "--force", "evaluate")
+    assert "over 1.5 s (1 of them never ran)" in headwater("plan", "--force", "evaluate")
 
 
 def test_selectors_leave_steps_out_and_say_so(headwater: Headwater) -> None:
@@ -46,6 +53,18 @@ def test_a_selection_that_cannot_run_ends_with_code_2_naming_both_steps(headwate
     said = headwater("plan", "--only", "dedup", "clean.min_chars=300", code=2)
     assert "Step dedup needs the artifact of clean, which --only leaves out" in said
     assert "headwater run --until clean" in said
+
+
+def test_a_run_goes_on_with_its_own_selectors_and_forces_nothing_twice(store: Path) -> None:
+    settings = load_settings([f"store={store}", "preset=micro"])
+    _, plan = plan_of(settings, Selection(until=("dedup",), force_downstream=("clean",)))
+    folder = create_run(settings.folder, settings, [], plan, "cedar-3")
+    events.append(folder, "run_started", session=1)
+    events.append(folder, "done", "clean", session=1, attempt=1)
+    nothing = make_parser().parse_args(["resume"])
+    assert selection_of_run(nothing, folder) == Selection(until=("dedup",), force=("dedup",))
+    typed = make_parser().parse_args(["resume", "--only", "clean"])
+    assert selection_of_run(typed, folder) == Selection(only=("clean",))
 
 
 def test_an_unknown_step_is_answered_with_the_nearest(headwater: Headwater) -> None:
