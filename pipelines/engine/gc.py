@@ -65,7 +65,7 @@ class Sweep:
     Attributes:
         delete: What goes.
         keep: Artifacts that stay.
-        strangers: Runs that are building something and whose plans are not in this workspace: what they need is unknown.
+        strangers: Runs that are building something and have no plan in this workspace: what they need is unknown.
     """
 
     delete: tuple[Item, ...]

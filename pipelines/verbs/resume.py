@@ -178,10 +178,10 @@ def _changed(values: Mapping[str, object], overrides: Sequence[str], folder: Pat
     changed = json.loads(json.dumps(values))
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
-        if key in ("store", "workspace"):
+        if key in ("store", "workspace") or (key == "preset" and override.partition("=")[2] == values.get("preset")):
             continue
         composed: object = compose([override])
-        if group_options(key) and key not in changed:
+        if group_options(key) and (key not in changed or key == "preset"):
             raise ConfigError(
                 f"{key} picks values for many settings at once, which a run that exists already has.",
                 override,

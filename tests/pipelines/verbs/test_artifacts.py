@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 
 import pytest
@@ -195,14 +196,15 @@ def test_gc_deletes_nothing_while_a_run_of_another_workspace_builds(store: Path,
     assert "would delete" in headwater("artifacts", "gc", "--keep-runs", "0")
 
 
-def test_gc_keeps_the_newest_runs_of_other_workspaces(s3_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_gc_keeps_the_newest_runs_of_other_workspaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from pipelines.archive import archive
     from pipelines.cli import main
 
-    folder = pretend_run("amber-1", f"store={s3_url}", f"workspace={tmp_path / 'there'}", "preset=micro")
-    archive(Store(s3_url, tmp_path / "there"), folder)
+    url = f"memory://{uuid.uuid4().hex}/store"
+    folder = pretend_run("amber-1", f"store={url}", f"workspace={tmp_path / 'there'}", "preset=micro")
+    archive(Store(url, tmp_path / "there"), folder)
     capsys.readouterr()
-    words = [f"store={s3_url}", f"workspace={tmp_path / 'here'}", "preset=micro"]
+    words = [f"store={url}", f"workspace={tmp_path / 'here'}", "preset=micro"]
     assert main(["artifacts", "gc", "--apply", "--json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["delete"] == []
