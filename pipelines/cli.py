@@ -55,6 +55,7 @@ def _add_running(verbs: Verbs) -> None:
     _add_selectors(run)
     submit = _verb(verbs, "submit", "ship the code to a running Ray cluster and run the recipe there")
     submit.add_argument("--run-id", metavar="ID", help="name of the run; made up when not given")
+    submit.add_argument("--resume", metavar="RUN", help="go on with this run on the cluster, instead of a new one")
     submit.add_argument("--wait", action="store_true", help="follow the run and end with its exit code")
     _add_selectors(submit)
     resume = _verb(verbs, "resume", "go on with a run that stopped, failed or lost its driver, as the same run")

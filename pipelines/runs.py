@@ -84,8 +84,13 @@ def all_runs(store: Path) -> list[Path]:
     return sorted(folders, key=lambda folder: (created(folder), folder.name), reverse=True)
 
 
-def find_run(store: Path, run_id: str | None) -> Path:
+def find_run(store: Path, run_id: str | None, url: str = "") -> Path:
     """The folder of a run; of the newest one if `run_id` is None.
+
+    Args:
+        store: The workspace.
+        run_id: Name of the run.
+        url: The store: where that is an object store, a run which this workspace does not know is looked for there.
 
     Raises:
         ConfigError: If there is none.
@@ -96,6 +101,13 @@ def find_run(store: Path, run_id: str | None) -> Path:
     for folder in runs:
         if folder.name == run_id:
             return folder
+    if run_id is not None and "://" in url:
+        from pipelines.archive import unpack
+        from pipelines.engine.store import Store
+
+        found = unpack(Store(url, store), run_id)
+        if found is not None:
+            return found
     known = ", ".join(folder.name for folder in runs[:5])
     if run_id is None or not known:
         raise ConfigError("no run is recorded yet.", f"store={store}", "headwater run")

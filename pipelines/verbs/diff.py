@@ -51,8 +51,8 @@ class Side:
 
 def diff(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Compares two runs of the store."""
-    workspace = load_settings(overrides).folder
-    left, right = (read_side(find_run(workspace, run)) for run in options.runs)
+    settings = load_settings(overrides)
+    left, right = (read_side(find_run(settings.folder, run, settings.store)) for run in options.runs)
     record = compared(left, right)
     print(json.dumps(record, ensure_ascii=False) if options.json else "\n".join(_lines(record)))
     return 0

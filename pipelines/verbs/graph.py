@@ -57,7 +57,7 @@ def of_plan(settings: Settings, options: argparse.Namespace) -> Picture:
 
 def of_run(settings: Settings, run_id: str) -> Picture:
     """The steps of a run as they stand."""
-    folder = find_run(settings.folder, run_id)
+    folder = find_run(settings.folder, run_id, settings.store)
     planned = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["steps"]
     steps = fold(folder).steps
     return Picture(

@@ -144,7 +144,8 @@ def _end_actors(folder: Path, settings: Settings, steps: list[str]) -> list[str]
 
 def _folder(overrides: Sequence[str], run_id: str | None) -> Path:
     known = [word for word in overrides if word.partition("=")[0] in ("store", "workspace")]
-    return find_run(load_settings(known).folder, run_id)
+    settings = load_settings(known)
+    return find_run(settings.folder, run_id, settings.store)
 
 
 def _written(folder: Path) -> dict[str, object]:
@@ -176,7 +177,7 @@ def _changed(values: Mapping[str, object], overrides: Sequence[str], folder: Pat
     """
     check_names(overrides)
     changed = json.loads(json.dumps(values))
-    for override in overrides:
+    for override in sorted(overrides, key=lambda word: "." in word.partition("=")[0]):  # whole groups first
         key = override.partition("=")[0].lstrip("+~")
         if key in ("store", "workspace") or (key == "preset" and override.partition("=")[2] == values.get("preset")):
             continue

@@ -40,7 +40,7 @@ def show_status(overrides: Sequence[str], options: argparse.Namespace) -> int:
 
     settings = load_settings(overrides)
     reap(settings.folder, settings.tracking)
-    folder = find_run(settings.folder, options.run_id)
+    folder = find_run(settings.folder, options.run_id, settings.store)
     if options.watch:
         _watch(folder, options.json)
     status = fold(folder)
@@ -75,8 +75,7 @@ def show_logs(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Prints what a step wrote in a run, or follows it; in the newest run that ran it, if none is named."""
     if options.follow and options.json:
         raise ConfigError("a log that is followed is text.", "--json", "leave out --json or --follow")
-    workspace = load_settings(overrides).folder
-    folder = _run_with_log(workspace, options)
+    folder = _run_with_log(load_settings(overrides), options)
     log = step_folder(folder, options.step) / "log.txt"
     if options.follow:
         follow(log, folder)
@@ -88,8 +87,9 @@ def show_logs(overrides: Sequence[str], options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_with_log(workspace: Path, options: argparse.Namespace) -> Path:
-    folders = [find_run(workspace, options.run_id)] if options.run_id else all_runs(workspace)
+def _run_with_log(settings: Settings, options: argparse.Namespace) -> Path:
+    workspace, run_id = settings.folder, options.run_id
+    folders = [find_run(workspace, run_id, settings.store)] if run_id else all_runs(workspace)
     found = next((folder for folder in folders if (step_folder(folder, options.step) / "log.txt").exists()), None)
     if options.follow and folders:
         newest = fold(folders[0])

@@ -2,7 +2,8 @@
 
 Only the three source folders travel (about a megabyte); the cluster's machines have the dependencies installed. Token
 authentication is always on: the token comes from RAY_AUTH_TOKEN, the file named by RAY_AUTH_TOKEN_PATH, or
-~/.ray/auth_token. The run id is the job's submission id, so submitting one twice is refused instead of run twice.
+~/.ray/auth_token. The run id is the job's submission id, so submitting one twice is refused instead of run twice; a run
+that is resumed gets the number of its session behind it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, MachineError
 from pipelines.config import Settings, load_settings
+from pipelines.engine.events import latest_session, read_events
 from pipelines.engine.select import EVERYTHING, Selection
+from pipelines.runs import find_run, new_run_id
 from pipelines.verbs.planning import selection_of
 
 if TYPE_CHECKING:
@@ -34,10 +37,15 @@ def submit(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Ships the code, starts the run as a job and prints its run id; with `wait` follows it and returns its code."""
     settings = load_settings(overrides)
     client = connect(settings.cluster.dashboard)
-    name = start_job(client, settings, overrides, options.run_id, selection_of(options))
-    record = {"run": name, "dashboard": settings.cluster.dashboard}
+    selection = selection_of(options)
+    if options.resume:
+        name = options.resume
+        job = resume_job(client, settings, overrides, find_run(settings.folder, name), selection)
+    else:
+        job = name = start_job(client, settings, overrides, options.run_id, selection)
+    record = {"run": name, "job": job, "dashboard": settings.cluster.dashboard}
     print(json.dumps(record) if options.json else f"submitted run {name}")
-    return follow(client, name) if options.wait else 0
+    return follow(client, job) if options.wait else 0
 
 
 def start_job(
@@ -53,10 +61,30 @@ def start_job(
         ConfigError: If a job of that id was submitted before.
         MachineError: If the cluster refuses the job for any other reason.
     """
-    from pipelines.runs import new_run_id
-
     name = run_id or new_run_id(settings.folder)
-    words = [settings.cluster.python, "-m", "pipelines.cli", "run", "--run-id", name, *selection.words()]
+    _start(client, settings, name, ["run", "--run-id", name, *selection.words()], overrides)
+    return name
+
+
+def resume_job(
+    client: JobSubmissionClient, settings: Settings, overrides: Sequence[str], folder: Path, selection: Selection
+) -> str:
+    """Goes on with a run as a new job and returns the job's id: the run's, and the number of its session.
+
+    Raises:
+        ConfigError: If that was submitted before.
+        MachineError: If the cluster refuses the job for any other reason.
+    """
+    session = latest_session(read_events(folder)) + 1
+    job = f"{folder.name}.{session}"
+    _start(client, settings, job, ["resume", folder.name, *selection.words()], overrides)
+    return job
+
+
+def _start(
+    client: JobSubmissionClient, settings: Settings, name: str, verb: Sequence[str], overrides: Sequence[str]
+) -> None:
+    words = [settings.cluster.python, "-m", "pipelines.cli", *verb]
     words += [word for word in overrides if not word.startswith(("cluster=", "cluster.kind=", "store=", "workspace="))]
     words += ["cluster=ray", f"store={settings.store}", f"workspace={settings.folder}"]
     with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
@@ -73,7 +101,6 @@ def start_job(
             if "already exists" in str(error):
                 raise ConfigError(f"run {name} was submitted before.", "--run-id", "choose another id") from error
             raise MachineError(f"the cluster refused the job: {str(error).splitlines()[0]}", name) from error
-    return name
 
 
 def connect(dashboard: str) -> JobSubmissionClient:

@@ -3,8 +3,8 @@
 Every engine runs the DAG in its ordinary local mode and a small one of two steps; (t50 - t2) / 48 is what a step costs
 without the start of the engine. Rounds are interleaved and the median is taken. Peers are installed from pinned lists
 into virtual environments of their own, kept in `~/.cache/headwater/bench`. CPU is that of an engine's processes as far
-as they were waited for; ours on Ray is that of the whole cluster, Prefect's is without its server. Run with `make bench`. Nothing passes or fails by the
-clock; HEADWATER_BENCH_ROUNDS sets the number of rounds.
+as they were waited for; ours on Ray is that of the whole cluster, Prefect's is without its server. Run with
+`make bench`. Nothing passes or fails by the clock; HEADWATER_BENCH_ROUNDS sets the number of rounds.
 
 What is measured differs in kind, and the table says how: ours and Metaflow's steps are committed to disk one by one,
 Dagster's write their events to SQLite, Prefect's report to a server in the background and keep nothing unless told to.

@@ -225,15 +225,8 @@ def test_a_killed_run_continues_by_submit_and_learns_the_same(
     assert fold(all_runs(killed)[0]).state == "interrupted"
     head = dict(ray_head)
     dashboard = head.pop("DASHBOARD")
-    words = (
-        "submit",
-        "--wait",
-        "preset=micro",
-        f"store={killed}",
-        f"cluster.dashboard={dashboard}",
-        "--run-id",
-        "job-2",
-    )
+    common = ("submit", "--wait", f"store={killed}", f"cluster.dashboard={dashboard}")
+    words = (*common, "--resume", "killed-1")
     done = headwater(*words, **head)
     for _ in range(20):
         if done.returncode == 0 or "no Ray cluster answers" not in done.stderr:
@@ -245,7 +238,7 @@ def test_a_killed_run_continues_by_submit_and_learns_the_same(
     states = state_of(killed)
     assert [name for name in STEPS[: STEPS.index("pretrain")] if states[name] != "cached"] == []
     assert {states[name] for name in STEPS[STEPS.index("pretrain") :]} == {"done"}
-    journal = (killed / "runs" / "job-2" / "steps" / "pretrain" / "journal.jsonl").read_text(encoding="utf-8")
+    journal = (killed / "runs" / "killed-1" / "steps" / "pretrain" / "journal.jsonl").read_text(encoding="utf-8")
     assert "training continues from step" in journal
     undisturbed, resumed = (
         json.loads((artifact(store, "pretrain") / "curve.json").read_text(encoding="utf-8"))
@@ -253,6 +246,9 @@ def test_a_killed_run_continues_by_submit_and_learns_the_same(
     )
     assert resumed == undisturbed
 
+    words = (*common, "preset=micro", "--run-id", "job-2")
+    assert headwater(*words, **head).returncode == 0
+    assert state_of(killed) == dict.fromkeys(STEPS, "cached")
     refused = headwater(*words, **head)
     assert refused.returncode == 2
     assert "submitted before" in refused.stderr
