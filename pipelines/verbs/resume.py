@@ -26,6 +26,7 @@ from pipelines.config import Settings, check_names, compose, group_options, load
 from pipelines.engine import events
 from pipelines.engine.driver import CANCEL_FILE
 from pipelines.engine.events import DRIVER_LOCK, fold
+from pipelines.engine.gc import uncollected
 from pipelines.engine.identity import identity_of
 from pipelines.engine.lock import is_held
 from pipelines.live import clock, shown
@@ -53,10 +54,11 @@ def resume(overrides: Sequence[str], options: argparse.Namespace) -> int:
             " ".join(overrides),
             f"headwater retry {folder.name} {' '.join(overrides)} makes a new run with the change",
         )
-    store, plan = plan_of(settings, selection_of_run(options, folder))
-    number = len(list(folder.glob("plan.*.json"))) + 1
-    publish_bytes(folder / f"plan.{number}.json", (folder / "plan.json").read_bytes())
-    publish_json(folder / "plan.json", plan.to_json())
+    with uncollected(settings.folder):
+        store, plan = plan_of(settings, selection_of_run(options, folder))
+        number = len(list(folder.glob("plan.*.json"))) + 1
+        publish_bytes(folder / f"plan.{number}.json", (folder / "plan.json").read_bytes())
+        publish_json(folder / "plan.json", plan.to_json())
     return carry_out(settings, store, plan, folder, options.json)
 
 
@@ -65,8 +67,9 @@ def retry(overrides: Sequence[str], options: argparse.Namespace) -> int:
     folder = _folder(overrides, options.run)
     settings = _changed(_written(folder), overrides, folder)
     words = [*json.loads((folder / "run.json").read_text(encoding="utf-8"))["overrides"], *overrides]
-    store, plan = plan_of(settings, selection_of(options))
-    new = create_run(settings.folder, settings, words, plan, getattr(options, "run_id", None))
+    with uncollected(settings.folder):
+        store, plan = plan_of(settings, selection_of(options))
+        new = create_run(settings.folder, settings, words, plan, None)
     return carry_out(settings, store, plan, new, options.json)
 
 

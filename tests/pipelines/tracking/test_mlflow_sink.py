@@ -208,6 +208,7 @@ def test_a_server_that_goes_away_in_the_middle_loses_and_doubles_nothing(
 ) -> None:
     monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{store / 'mlflow' / 'mlflow.db'}")
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(store / "served"))
+    monkeypatch.chdir(store)  # the server keeps artifacts below where it runs
     port = free_port()
     remote = replace(config, uri=f"http://127.0.0.1:{port}", linger_s=DEADLINE_S)
     folder = drive(store, "amber-1", steps=40)

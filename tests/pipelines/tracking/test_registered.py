@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,20 @@ def test_nothing_is_registered_where_nothing_was_tracked(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_versions_with_an_alias_are_told_by_key_and_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(TrackingConfig(), tmp_path))  # MLflow looks there on its own
+@pytest.fixture
+def looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """MLflow looks for the source of a version where its own setting says, which other tests may have set."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # `set_tracking_uri` changes it too
+    mlflow.set_tracking_uri(tracking_uri(TrackingConfig(), tmp_path))
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.usefixtures("looked_at")
+def test_versions_with_an_alias_are_told_by_key_and_path(tmp_path: Path):
     client, experiment = connect(TrackingConfig(), tmp_path)
     tags = {"headwater.key": "a" * 64, "headwater.path": "/store/artifacts/ppo/a/000001/model"}
     model = client.create_logged_model(experiment, "ppo-amber-1", tags=tags)
