@@ -92,7 +92,8 @@ class RayBackend:
         self._actor = ray.remote(StepActor)
         self._running: dict[Any, Order] = {}
         self._actors: dict[str, Any] = {}
-        self._heart = _Heart(ray.get_runtime_context().gcs_address)
+        is_client = config.address.startswith("ray://")
+        self._heart = _Heart(config.address if is_client else ray.get_runtime_context().gcs_address)
 
     def submit(self, order: Order) -> str:
         """See `Backend.submit`."""
