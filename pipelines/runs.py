@@ -10,7 +10,6 @@ import json
 import os
 import random
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from components.errors import ConfigError
 from components.publish import publish_bytes, publish_json
 from pipelines.config import Settings
+from pipelines.engine.draft import source_state
 from pipelines.engine.plan import Plan
 
 WORDS = (
@@ -28,7 +28,6 @@ WORDS = (
     "opal", "otter", "pearl", "pine", "quartz", "raven", "reed", "ridge", "river", "robin", "sage", "shale", "spruce",
     "stone", "swift", "tarn", "thorn", "tide", "vale", "willow", "wren",
 )  # fmt: skip
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def runs_folder(store: Path) -> Path:
@@ -121,16 +120,7 @@ def created(folder: Path) -> float:
 
 def git_state() -> dict[str, object]:
     """Commit of the code and whether it was changed since; empty outside a checkout."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=5, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    return {} if commit is None else {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+    return {name: value for name, value in source_state().items() if name in ("commit", "dirty")}
 
 
 def _plain(value: object) -> object:

@@ -204,11 +204,11 @@ def test_overhead_of_a_step_beside_metaflow_dagster_and_prefect() -> None:
         print(f"{row.name:24}{cells[0]:>20}{cells[1]:>20}   {row.keeps}")
     for shape in ("chain", "wide"):
         own = per_step(costs, rows[0].name, shape, 0)
-        fastest = min(rows[2:], key=lambda row: per_step(costs, row.name, shape, 0))
-        ratio = per_step(costs, fastest.name, shape, 0) / own
+        timed_peers = [row for row in rows[2:] if not row.name.startswith("Prefect")]
+        ratios = [f"{row.name} {per_step(costs, row.name, shape, 0) / own:.1f}" for row in timed_peers]
+        print(f"{shape}: ours on Ray {own:.1f} ms (goal under {GOAL_MS:.0f}); times ours: {', '.join(ratios)}", end="")
         print(
-            f"{shape}: ours on Ray {own:.1f} ms (goal under {GOAL_MS:.0f}); "
-            f"fastest peer {fastest.name}, ratio {ratio:.2f} (goal {GOAL_RATIO:.0f})"
+            f" (goal {GOAL_RATIO:.0f}); a Prefect flow takes about a second whether it has 2 tasks or 50: see its CPU"
         )
 
 
