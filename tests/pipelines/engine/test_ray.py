@@ -141,7 +141,11 @@ def test_ranks_that_wait_for_room_can_be_stopped(store: Store, tmp_path: Path):
     recipe.step(toy.launching, ToyConfig(), ranks=2)
     folder = store.run_folder("waiting")
     stop = threading.Event()
-    watcher = stop_once(lambda: any(event["kind"] == "placing" for event in read_events(folder)), stop)
+
+    def both_began() -> bool:
+        return Path(f"{gate}.begun").exists() and any(event["kind"] == "placing" for event in read_events(folder))
+
+    watcher = stop_once(both_began, stop)
     status = run_on_ray(recipe, store, stop=stop, run_folder=folder)
     watcher.join()
     assert states(status) == {"waits_for": "stopped", "launching": "stopped"}
