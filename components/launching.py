@@ -22,7 +22,7 @@ from pathlib import Path
 from components import errors
 from components.channel import Channel
 from components.context import Json, Rank, RankFunction, free_port, read_result, write_result
-from components.errors import HeadwaterError, disk_full
+from components.errors import HeadwaterError, MachineError, disk_full
 from components.publish import publish_new
 
 GROUP_TIMEOUT = timedelta(minutes=10)
@@ -32,6 +32,10 @@ _PR_SET_PDEATHSIG = 1
 
 class RankLost(RuntimeError):  # noqa: N818  (a state, not a fault)
     """The process of a rank died without a word: killed, or its machine went away. Worth another attempt."""
+
+
+class NoRoom(MachineError):  # noqa: N818  (named as its siblings)
+    """The ranks waited too long for their place."""
 
 
 class RankFailed(RuntimeError):  # noqa: N818  (named as its sibling)

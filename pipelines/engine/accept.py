@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from components.errors import ConfigError, MachineError
+from components.errors import ConfigError
 from pipelines.engine.acceptance import record_acceptance
 from pipelines.engine.draft import draft, source_state
-from pipelines.engine.identity import KEY_CHARS
-from pipelines.engine.lease import Seen
 from pipelines.engine.manifest import Manifest, Origin
 from pipelines.engine.plan import Plan, PlanEntry, make_plan
 from pipelines.engine.reasons import Reason
@@ -101,13 +99,6 @@ def _accept(entry: PlanEntry, store: Store, by: str, reason: str) -> Accepted:
 
 
 def _alias(entry: PlanEntry, made: Manifest, store: Store, by: str, reason: str) -> None:
-    lease = store.acquire(entry.name, entry.key, "accept")
-    if isinstance(lease, Seen):
-        run = lease.holder.run if lease.holder else "another run"
-        raise MachineError(
-            f"The artifact of {entry.name} is being built by {run}.",
-            f"{entry.name}@{entry.key[:KEY_CHARS]}",
-            "wait for it, or cancel that run, and accept again",
-        )
+    lease = store.take(entry.name, entry.key, "accept", "accept")
     origin = Origin("accepted", made.step, made.key, made.epoch, by, reason)
     store.alias(lease, draft(entry, entry.contents or {}, made.run, source_state()), made, origin)

@@ -10,10 +10,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from components.errors import ConfigError, MachineError
+from components.errors import ConfigError
 from pipelines.engine.draft import draft, source_state
-from pipelines.engine.identity import KEY_CHARS
-from pipelines.engine.lease import Seen
 from pipelines.engine.manifest import Manifest, Origin
 from pipelines.engine.plan import PlanEntry
 from pipelines.engine.root import writing
@@ -49,14 +47,7 @@ def adopt(entry: PlanEntry, store: Store, folder: Path, by: str, reason: str) ->
             f"adopt {entry.name}",
             f"headwater run --until {','.join(entry.step.producers)}, or adopt those first",
         )
-    lease = store.acquire(entry.name, entry.key, RUN)
-    if isinstance(lease, Seen):
-        run = lease.holder.run if lease.holder else "another run"
-        raise MachineError(
-            f"The artifact of {entry.name} is being built by {run}.",
-            f"{entry.name}@{entry.key[:KEY_CHARS]}",
-            "wait for it, or cancel that run, and adopt again",
-        )
+    lease = store.take(entry.name, entry.key, RUN, "adopt")
     lease.start_beating(lambda: None)  # a lease that is lost meanwhile shows at the commit
     attempt = store.begin(lease)
     try:

@@ -127,7 +127,6 @@ class _Run:
     cancelled: set[str] = field(default_factory=set)
     attempts: Counter[str] = field(default_factory=Counter)
     failures: dict[str, Counter[FailureClass]] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
@@ -334,7 +333,7 @@ class _Run:
         """Retries a failed attempt if that is worth it, else fails the run."""
         name = order.entry.name
         seen = self.store.look(name, order.entry.key)
-        if seen.held and seen.holder is not None and seen.holder.token == order.token:
+        if seen.is_held_by(order.token):
             self.stale[name] = seen.epoch
         if name in self.cancelled:
             order.record("stopped", key=order.entry.key, note="cancelled")
@@ -376,7 +375,6 @@ class _Run:
 
     def _fail(self, order: Order, failure: Failure) -> None:
         order.record("failed", key=order.entry.key, error=failure.to_json())
-        self.failed.add(order.entry.name)
         self.failure = self.failure or failure
 
     def _wait_for_other(self, order: Order) -> None:

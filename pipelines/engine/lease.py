@@ -95,6 +95,10 @@ class Seen:
     holder: Holder | None = None
     beat: bytes | None = None
 
+    def is_held_by(self, token: str) -> bool:
+        """Tells whether the attempt of a token holds it."""
+        return self.held and self.holder is not None and self.holder.token == token
+
 
 class Lease:
     """An epoch held by this process; made by `acquire`.
@@ -228,11 +232,11 @@ def look(root: Root, place: str) -> Seen:
     epoch = max((int(name[:6]) for name in names if name[:6].isdecimal()), default=0)
     if epoch == 0 or f"{epoch:06d}.json" in names:
         return Seen(epoch)
-    return Seen(epoch, True, _holder(root, place, epoch), root.read(f"{place}/{epoch:06d}.beat"))
+    return Seen(epoch, True, holder_of(root, place, epoch), root.read(f"{place}/{epoch:06d}.beat"))
 
 
-def _holder(root: Root, place: str, epoch: int) -> Holder | None:
-    """Who holds an epoch; None if the record is damaged, and only time can tell whether it is alive."""
+def holder_of(root: Root, place: str, epoch: int) -> Holder | None:
+    """Who holds an epoch, or held it; None if the record is damaged, and only time can tell whether it is alive."""
     try:
         return Holder(**json.loads(root.read(f"{place}/{epoch:06d}.lease") or b""))
     except (ValueError, TypeError):

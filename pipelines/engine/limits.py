@@ -81,10 +81,8 @@ class Limits:
         clock = self._clocks.get(order.entry.name)
         if clock is None:
             return False
-        if clock.started is None:
-            seen = self._store.look(order.entry.name, order.entry.key)
-            if seen.held and seen.holder is not None and seen.holder.token == order.token:
-                clock.started = clock.sign_at = self._clock()
+        if clock.started is None and self._store.was_taken_by(order.entry.name, order.entry.key, order.token):
+            clock.started = clock.sign_at = self._clock()
         return clock.started is not None
 
     def look(self, running: Sequence[Order]) -> list[tuple[Order, Verdict]]:

@@ -27,8 +27,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from components.channel import Channel
 from components.context import RankFunction, free_port
-from components.errors import MachineError, Preempted
-from components.launching import RankLost, Seat, run_rank
+from components.errors import Preempted
+from components.launching import NoRoom, RankLost, Seat, run_rank
 from pipelines.engine.lock import hold_shared
 from pipelines.engine.redirect import output_to
 from pipelines.engine.step import Resources
@@ -82,10 +82,6 @@ class RankProcess:
         device = f"cuda:{seat.local_rank}" if visible_gpus else "cpu"
         with hold_shared(job.lock), output_to(job.channel.folder / "log.txt"):
             run_rank(job.fn, seat, device, job.channel, job.folder)
-
-
-class NoRoom(MachineError):  # noqa: N818  (a state, not a fault)
-    """The ranks waited too long for their place."""
 
 
 def run_group(

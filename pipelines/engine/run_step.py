@@ -22,7 +22,7 @@ from typing import Literal, TypeAlias
 from components.channel import Channel
 from components.context import Json, LocalContext
 from components.errors import HeadwaterError, MachineError, Preempted, StepError, disk_full
-from components.launching import RankFailed, RankLost
+from components.launching import NoRoom, RankFailed, RankLost
 from pipelines.engine import events
 from pipelines.engine.code_digest import Sources, code_digest
 from pipelines.engine.draft import draft
@@ -273,7 +273,7 @@ def class_of(error: BaseException | None) -> FailureClass:
         seen.add(id(error))
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return "out_of_memory"
-        if type(error).__name__ == "NoRoom":
+        if isinstance(error, NoRoom):
             return "pending"
         if isinstance(error, RankFailed) and "OutOfMemoryError" in str(error).partition("\n")[0]:
             return "out_of_memory"

@@ -30,7 +30,7 @@ from pathlib import Path
 from components.errors import MachineError, StepError
 from components.publish import flush, sha256_of
 from pipelines.engine.identity import KEY_CHARS, digest_of_files
-from pipelines.engine.lease import DEFAULT_LEASE_S, Lease, LeaseLost, Seen, acquire, decision, look
+from pipelines.engine.lease import DEFAULT_LEASE_S, Lease, LeaseLost, Seen, acquire, decision, holder_of, look
 from pipelines.engine.manifest import FileRecord, Manifest, Origin
 from pipelines.engine.root import Bucket, make_folder, open_root, writing
 
@@ -169,9 +169,37 @@ class Store:
         """Takes the lease of a key if it is free, see `lease.acquire`."""
         return acquire(self.root, place_of(step, key), run, lease_s, stale_epoch, token)
 
+    def take(self, step: str, key: str, run: str, verb: str) -> Lease:
+        """Takes the lease of a key for a command that does not wait.
+
+        Args:
+            step: Name of the step.
+            key: Its recipe key.
+            run: What stands for the run that wants it.
+            verb: The command, to type again later.
+
+        Raises:
+            MachineError: If a run is building the artifact just now.
+        """
+        lease = self.acquire(step, key, run)
+        if isinstance(lease, Seen):
+            builder = lease.holder.run if lease.holder else "another run"
+            raise MachineError(
+                f"The artifact of {step} is being built by {builder}.",
+                f"{step}@{key[:KEY_CHARS]}",
+                f"wait for it, or cancel that run, and {verb} again",
+            )
+        return lease
+
     def look(self, step: str, key: str) -> Seen:
         """Who holds a key now."""
         return look(self.root, place_of(step, key))
+
+    def was_taken_by(self, step: str, key: str, token: str) -> bool:
+        """Tells whether an attempt has the newest epoch of a key, or had it: it may be over already."""
+        place = place_of(step, key)
+        holder = holder_of(self.root, place, look(self.root, place).epoch)
+        return holder is not None and holder.token == token
 
     def begin(self, lease: Lease) -> Path:
         """Makes the folder that an attempt writes into, and deletes what dead attempts left.

@@ -48,16 +48,7 @@ def follows(ctx: Context, config: ToughConfig, left: Path) -> Metrics:
     if config.text:
         with open(config.text, "a") as file:
             file.write("ran\n")
-    (ctx.output / "copy.txt").write_bytes((left / "letters.txt").read_bytes())
-    return {}
-
-
-def follows_copy(ctx: Context, config: ToughConfig, left: Path) -> Metrics:
-    """As `follows`, one further down."""
-    if config.text:
-        with open(config.text, "a") as file:
-            file.write("ran\n")
-    (ctx.output / "copy.txt").write_bytes((left / "copy.txt").read_bytes())
+    (ctx.output / "letters.txt").write_bytes((left / "letters.txt").read_bytes())
     return {}
 
 

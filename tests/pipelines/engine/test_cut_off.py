@@ -22,7 +22,7 @@ def chain(mark: Path, count: int = 3, first: StepFunction = tough.letters) -> Re
     recipe = Recipe("chain")
     top = recipe.step(first, ToughConfig(count=count), name="top")
     middle = recipe.step(tough.follows, ToughConfig(text=str(mark)), left=top)
-    recipe.step(tough.follows_copy, ToughConfig(text=str(mark)), left=middle)
+    recipe.step(tough.follows, ToughConfig(text=str(mark)), name="follows_copy", left=middle)
     return recipe
 
 
