@@ -4,6 +4,10 @@ A shard is an Arrow IPC file (lz4) of rows sorted by `doc_id`; a row's shard is 
 depend on the documents alone: not on workers, hosts or clocks. Every dropped document leaves one ledger row with the
 rule, the value and the threshold, so that read = kept + dropped at every step.
 
+Shards are read and written batch by batch (`iter_shard`, `ShardWriter`), and sorted files are merged a few at a time
+(`merge_shards`), so that a worker's memory does not grow with the corpus. A batch ends after `BATCH_ROWS` rows or
+`BATCH_CHARS` characters of text, whichever comes first: a rule of the rows alone, so the bytes stay the same.
+
 Layout of a documents artifact:
     documents/shard-00000.arrow ...   DOCUMENTS
     dropped/shard-00000.arrow ...     DROPPED
@@ -13,15 +17,24 @@ Layout of a documents artifact:
 from __future__ import annotations
 
 import hashlib
+import heapq
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Generic, TypeAlias, TypeVar
 
 import pyarrow as pa
 
 from components.publish import publish, publish_json
+
+BATCH_ROWS = 1024
+BATCH_CHARS = 4_000_000
+FAN_IN = 16
+"""Files merged at once: each holds one batch in memory."""
 
 DOCUMENTS = pa.schema(
     [
@@ -31,6 +44,13 @@ DOCUMENTS = pa.schema(
         ("lang", pa.string()),
         ("title", pa.string()),
         ("text", pa.large_string()),
+        ("script", pa.string()),
+        ("date", pa.string()),
+        ("licence", pa.string()),
+        ("opt_out", pa.string()),
+        ("quality", pa.float64()),
+        ("cluster", pa.binary()),
+        ("cluster_size", pa.int32()),
     ]
 )
 DROPPED = pa.schema(
@@ -46,7 +66,23 @@ DROPPED = pa.schema(
 
 @dataclass(frozen=True)
 class Document:
-    """One document of the corpus."""
+    """One document of the corpus.
+
+    Attributes:
+        doc_id: 16 bytes, see `make_doc_id`.
+        source: Name of the corpus it is from.
+        url: Canonical URL, or the key of the row it was read from.
+        lang: ISO 639 code, "und" if unknown.
+        title: Title of the page.
+        text: The text.
+        script: ISO 15924 code of most of its letters ("Latn", "Hans", "Hant", "Jpan"); empty if unknown.
+        date: When it was published or last changed, as "YYYY-MM-DD"; empty if the page does not say.
+        licence: What the page or the source says of its licence: an SPDX id or a URL; empty if nothing does.
+        opt_out: Who asks that no model learns from it ("robots noai", "tdm-reservation"); empty if nobody does.
+        quality: Score of the quality classifier, 0 to 1; None if none has looked at it.
+        cluster: `doc_id` of the document that stands for its set of near duplicates; empty for its own.
+        cluster_size: Documents of that set, this one included.
+    """
 
     doc_id: bytes
     source: str
@@ -54,6 +90,13 @@ class Document:
     lang: str
     title: str
     text: str
+    script: str = ""
+    date: str = ""
+    licence: str = ""
+    opt_out: str = ""
+    quality: float | None = None
+    cluster: bytes = b""
+    cluster_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,6 +108,10 @@ class Dropped:
     rule: str
     value: str
     threshold: str
+
+
+Row = TypeVar("Row", Document, Dropped)
+_Key: TypeAlias = bytes | tuple[bytes, str, str]
 
 
 @dataclass
@@ -93,52 +140,152 @@ def shard_paths(artifact: Path) -> list[Path]:
     return sorted((artifact / "documents").glob("shard-*.arrow"))
 
 
+def dropped_paths(artifact: Path) -> list[Path]:
+    """The ledger shards of an artifact, in order."""
+    return sorted((artifact / "dropped").glob("shard-*.arrow"))
+
+
+def iter_shard(path: Path) -> Iterator[Document]:
+    """The documents of one shard in `doc_id` order, one batch in memory at a time."""
+    return _iter_rows(path, Document, DOCUMENTS, 0, 1)
+
+
+def iter_ledger(path: Path) -> Iterator[Dropped]:
+    """The rows of one shard of a ledger, one batch in memory at a time."""
+    return _iter_rows(path, Dropped, DROPPED, 0, 1)
+
+
 def read_shard(path: Path) -> list[Document]:
     """All documents of one shard, in `doc_id` order."""
-    columns = _read_table(path).to_pydict()
-    return [Document(*row) for row in zip(*(columns[name] for name in DOCUMENTS.names), strict=True)]
+    return list(iter_shard(path))
 
 
 def read_documents(artifact: Path) -> Iterator[Document]:
     """All documents of an artifact, shard by shard: the same order on every machine."""
     for path in shard_paths(artifact):
-        yield from read_shard(path)
+        yield from iter_shard(path)
 
 
 def read_dropped(artifact: Path) -> list[Dropped]:
     """The ledger of an artifact."""
-    rows: list[Dropped] = []
-    for path in sorted((artifact / "dropped").glob("shard-*.arrow")):
-        columns = _read_table(path).to_pydict()
-        rows += [Dropped(*row) for row in zip(*(columns[name] for name in DROPPED.names), strict=True)]
-    return rows
+    return [row for path in dropped_paths(artifact) for row in iter_ledger(path)]
 
 
-def read_rows(artifact: Path, index: int, num_shards: int) -> Outcome:
-    """The rows of an artifact, kept and dropped, that belong in shard `index` of `num_shards`, however sharded."""
-    outcome = Outcome()
-    for path in shard_paths(artifact):
-        rows = _rows_of_shard(_read_table(path), index, num_shards)
-        outcome.kept += [Document(*row) for row in zip(*(rows[name] for name in DOCUMENTS.names), strict=True)]
-    for path in sorted((artifact / "dropped").glob("shard-*.arrow")):
-        rows = _rows_of_shard(_read_table(path), index, num_shards)
-        outcome.dropped += [Dropped(*row) for row in zip(*(rows[name] for name in DROPPED.names), strict=True)]
-    return outcome
+def read_doc_ids(path: Path) -> list[bytes]:
+    """The ids of a document shard, without reading its texts."""
+    options = pa.ipc.IpcReadOptions(included_fields=[DOCUMENTS.get_field_index("doc_id")])
+    with pa.memory_map(str(path)) as source:
+        ids: list[bytes] = pa.ipc.open_file(source, options=options).read_all().column("doc_id").to_pylist()
+    return ids
+
+
+def merge_documents(paths: Sequence[Path], index: int, num_shards: int) -> Iterator[Document]:
+    """The documents of shard `index` of `num_shards` out of sorted files, in `doc_id` order, however sharded.
+
+    Holds a batch of each file: with more than `FAN_IN` files call `condense` first.
+    """
+    return heapq.merge(*(_iter_rows(path, Document, DOCUMENTS, index, num_shards) for path in paths), key=_by_document)
+
+
+def merge_dropped(paths: Sequence[Path], index: int, num_shards: int) -> Iterator[Dropped]:
+    """The ledger rows of shard `index` of `num_shards` out of sorted files, in order. See `merge_documents`."""
+    return heapq.merge(*(_iter_rows(path, Dropped, DROPPED, index, num_shards) for path in paths), key=_by_rule)
+
+
+def condense(paths: Sequence[Path], folder: Path, schema: pa.Schema) -> list[Path]:
+    """Merges sorted files, `FAN_IN` at a time, until no more than `FAN_IN` are left.
+
+    Args:
+        paths: Files of documents or of a ledger, each sorted.
+        folder: Where merged files go; those that an earlier attempt finished are used.
+        schema: `DOCUMENTS` or `DROPPED`.
+
+    Returns:
+        At most `FAN_IN` files with the same rows: the given ones where they are few enough.
+    """
+    level = 0
+    while len(paths) > FAN_IN:
+        groups = [paths[start : start + FAN_IN] for start in range(0, len(paths), FAN_IN)]
+        merged = [folder / f"merged-{level}-{number:05d}.arrow" for number in range(len(groups))]
+        for group, target in zip(groups, merged, strict=True):
+            if not target.exists():
+                _merge_into(target, group, schema)
+        paths, level = merged, level + 1
+    return list(paths)
+
+
+class ShardWriter:
+    """Writes one shard of documents and its ledger row by row; a context manager, published on a clean exit.
+
+    Args:
+        output: Folder of the documents artifact.
+        index: Number of the shard.
+
+    Attributes:
+        part: The shard's part of the summary, complete after the block.
+    """
+
+    def __init__(self, output: Path, index: int) -> None:
+        name = f"shard-{index:05d}.arrow"
+        self._documents = output / "documents" / name
+        self._ledger = output / "dropped" / name
+        self._stack = ExitStack()
+        self._rules: Counter[str] = Counter()
+        self._languages: Counter[str] = Counter()
+        self._kept = self._chars = 0
+
+    def __enter__(self) -> ShardWriter:
+        with ExitStack() as stack:
+            self._out = stack.enter_context(_RowWriter(self._documents, DOCUMENTS, _by_document))
+            self._dropped = stack.enter_context(_RowWriter(self._ledger, DROPPED, _by_rule))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def keep(self, document: Document) -> None:
+        """Adds a document; they must come in ascending `doc_id` order.
+
+        Raises:
+            ValueError: If this one comes out of order.
+        """
+        self._out.add(document)
+        self._kept += 1
+        self._chars += len(document.text)
+        self._languages[document.lang] += 1
+
+    def drop(self, row: Dropped) -> None:
+        """Adds a ledger row; they must come in ascending order of (doc_id, url, rule).
+
+        Raises:
+            ValueError: If this one comes out of order.
+        """
+        self._dropped.add(row)
+        self._rules[row.rule] += 1
+
+    @property
+    def part(self) -> dict[str, object]:
+        """What has been written so far."""
+        return {
+            "read": self._kept + self._rules.total(),
+            "kept": self._kept,
+            "dropped": dict(self._rules),
+            "languages": dict(self._languages),
+            "chars": self._chars,
+        }
 
 
 def write_shard(output: Path, index: int, outcome: Outcome) -> dict[str, object]:
     """Writes one shard of documents and its ledger; returns the shard's part of the summary."""
-    kept = sorted(outcome.kept, key=lambda document: document.doc_id)
-    dropped = sorted(outcome.dropped, key=lambda row: (row.doc_id, row.url, row.rule))
-    _write_table(output / "documents" / f"shard-{index:05d}.arrow", kept, DOCUMENTS)
-    _write_table(output / "dropped" / f"shard-{index:05d}.arrow", dropped, DROPPED)
-    return {
-        "read": len(kept) + len(dropped),
-        "kept": len(kept),
-        "dropped": dict(Counter(row.rule for row in dropped)),
-        "languages": dict(Counter(document.lang for document in kept)),
-        "chars": sum(len(document.text) for document in kept),
-    }
+    with ShardWriter(output, index) as writer:
+        for document in sorted(outcome.kept, key=_by_document):
+            writer.keep(document)
+        for row in sorted(outcome.dropped, key=_by_rule):
+            writer.drop(row)
+    return writer.part
 
 
 def write_summary(output: Path, parts: Sequence[dict[str, object]]) -> dict[str, object]:
@@ -156,23 +303,87 @@ def write_summary(output: Path, parts: Sequence[dict[str, object]]) -> dict[str,
     return total
 
 
-def _write_table(path: Path, rows: Sequence[Document] | Sequence[Dropped], schema: pa.Schema) -> None:
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    table = pa.table(columns, schema=schema)
-    with publish(path) as temporary:
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema, options=options) as writer:
-            writer.write_table(table, max_chunksize=1024)
+def _by_document(document: Document) -> bytes:
+    return document.doc_id
 
 
-def _rows_of_shard(table: pa.Table, index: int, num_shards: int) -> dict[str, list[object]]:
-    """A shard's rows are neighbours, because rows are sorted by id and a shard is a range of ids."""
-    shards = [shard_of(doc_id, num_shards) for doc_id in table.column("doc_id").to_pylist()]
-    start, end = bisect_left(shards, index), bisect_right(shards, index)
-    columns: dict[str, list[object]] = table.slice(start, end - start).to_pydict()
-    return columns
+def _by_rule(row: Dropped) -> tuple[bytes, str, str]:
+    return row.doc_id, row.url, row.rule
 
 
-def _read_table(path: Path) -> pa.Table:
+class _RowWriter(Generic[Row]):
+    """Writes rows of one kind into a file, batch by batch."""
+
+    def __init__(self, path: Path, schema: pa.Schema, key: Callable[[Row], _Key]) -> None:
+        self._path = path
+        self._schema = schema
+        self._key: Callable[[Row], _Key] = key
+        self._rows: list[Row] = []
+        self._chars = 0
+        self._last: _Key | None = None
+
+    def __enter__(self) -> _RowWriter[Row]:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(publish(self._path))
+            sink = stack.enter_context(pa.OSFile(str(temporary), "wb"))
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            self._writer = stack.enter_context(pa.ipc.new_file(sink, self._schema, options=options))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, row: Row) -> None:
+        key = self._key(row)
+        if self._last is not None and key < self._last:  # type: ignore[operator]  # keys of one writer are of one type
+            raise ValueError(f"{self._path}: {row.doc_id.hex()} comes after a greater row")
+        self._last = key
+        self._rows.append(row)
+        self._chars += len(row.text) if isinstance(row, Document) else 0
+        if len(self._rows) >= BATCH_ROWS or self._chars >= BATCH_CHARS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            columns = {name: [getattr(row, name) for row in self._rows] for name in self._schema.names}
+            self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
+        self._rows, self._chars = [], 0
+
+
+def _iter_rows(path: Path, kind: type[Row], schema: pa.Schema, index: int, num_shards: int) -> Iterator[Row]:
+    """The rows of a sorted file that belong in one shard; batches of other shards are not decoded."""
+    ids_only = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index("doc_id")])
     with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+        ids = pa.ipc.open_file(source, options=ids_only)
+        rows = pa.ipc.open_file(source)
+        for number in range(rows.num_record_batches):
+            start, end = _rows_of_shard(ids.get_batch(number).column("doc_id"), index, num_shards)
+            if start < end:
+                columns = rows.get_batch(number).slice(start, end - start).to_pydict()
+                yield from (kind(*row) for row in zip(*(columns[name] for name in schema.names), strict=True))
+
+
+def _rows_of_shard(ids: pa.Array, index: int, num_shards: int) -> tuple[int, int]:
+    """A shard's rows are neighbours, because rows are sorted by id and a shard is a range of ids."""
+    places = range(len(ids))
+    start = bisect_left(places, index, key=lambda row: shard_of(ids[row].as_py(), num_shards))
+    end = bisect_right(places, index, lo=start, key=lambda row: shard_of(ids[row].as_py(), num_shards))
+    return start, end
+
+
+def _merge_into(target: Path, paths: Sequence[Path], schema: pa.Schema) -> None:
+    if schema is DOCUMENTS:
+        _write_rows(target, DOCUMENTS, _by_document, merge_documents(paths, 0, 1))
+    else:
+        _write_rows(target, DROPPED, _by_rule, merge_dropped(paths, 0, 1))
+
+
+def _write_rows(path: Path, schema: pa.Schema, key: Callable[[Row], _Key], rows: Iterable[Row]) -> None:
+    with _RowWriter(path, schema, key) as writer:
+        for row in rows:
+            writer.add(row)

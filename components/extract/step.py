@@ -9,8 +9,10 @@ neither the order of the pages nor the number of workers shows in the result.
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from components.shardwise import Part, map_in_waves, metrics_of, rules_told, wor
 
 if TYPE_CHECKING:
     from components.crawl.warc import Page
-    from components.documents import Document, Outcome
+    from components.documents import Document, Dropped
 
 VERSION = 1
 
@@ -46,7 +48,8 @@ def extract(ctx: Context, config: ExtractConfig, pages: Path) -> Metrics:
     from components.documents import write_summary
 
     waves = _extract_waves(ctx, config, pages / "warc")
-    tasks = [_Assembly(waves, ctx.output, index, config.shards) for index in range(config.shards)]
+    kept, dropped = _condensed(ctx, waves)
+    tasks = [_Assembly(kept, dropped, ctx.output, index, config.shards) for index in range(config.shards)]
     summary = write_summary(ctx.output, map_in_waves(ctx, _assemble, tasks, len(tasks), "shards"))
     if not summary["kept"]:
         raise _nothing_kept(summary)
@@ -91,37 +94,51 @@ def _extract_wave(ctx: Context, config: ExtractConfig, pages: list[Page], folder
     return len(whole.kept)
 
 
+def _condensed(ctx: Context, waves: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The waves' documents and ledgers, merged until they are few enough to be read side by side."""
+    from components.documents import DOCUMENTS, DROPPED, condense, dropped_paths, shard_paths
+
+    kept = [path for wave in waves for path in shard_paths(wave)]
+    dropped = [path for wave in waves for path in dropped_paths(wave)]
+    place = ctx.scratch / "merged" / waves[-1].parent.name if waves else ctx.scratch
+    return condense(kept, place / "documents", DOCUMENTS), condense(dropped, place / "dropped", DROPPED)
+
+
 @dataclass(frozen=True)
 class _Assembly:
-    """One shard to be put together from the waves."""
+    """One shard to be put together from sorted files."""
 
-    waves: list[Path]
+    kept: list[Path]
+    dropped: list[Path]
     output: Path
     index: int
     num_shards: int
 
 
 def _assemble(task: _Assembly) -> Part:
-    from components.documents import Outcome, read_rows, write_shard
+    from components.documents import ShardWriter, merge_documents, merge_dropped
 
-    whole = Outcome()
-    for wave in task.waves:
-        rows = read_rows(wave, task.index, task.num_shards)
-        whole.kept += rows.kept
-        whole.dropped += rows.dropped
-    return write_shard(task.output, task.index, without_repeats(whole))
-
-
-def without_repeats(outcome: Outcome) -> Outcome:
-    """Keeps one document of each id: a page recorded twice (same URL, same bytes) is one page."""
-    from components.documents import Dropped, Outcome
-
-    first: dict[bytes, Document] = {}
     repeats: list[Dropped] = []
-    for document in sorted(outcome.kept, key=lambda document: (document.doc_id, document.title, document.text)):
-        if first.setdefault(document.doc_id, document) is not document:
-            repeats.append(Dropped(document.doc_id, document.url, "repeated_page", "2 or more", "1"))
-    return Outcome(list(first.values()), outcome.dropped + repeats)
+    with ShardWriter(task.output, task.index) as writer:
+        for document in first_of_each(merge_documents(task.kept, task.index, task.num_shards), repeats):
+            writer.keep(document)
+        ledger = merge_dropped(task.dropped, task.index, task.num_shards)
+        for row in heapq.merge(ledger, repeats, key=lambda row: (row.doc_id, row.url, row.rule)):
+            writer.drop(row)
+    return writer.part
+
+
+def first_of_each(documents: Iterable[Document], repeats: list[Dropped]) -> Iterator[Document]:
+    """One document of each id, out of documents in `doc_id` order: a page recorded twice is one page.
+
+    The others go to `repeats`, as rows for the ledger.
+    """
+    from components.documents import Dropped
+
+    for _, group in groupby(documents, key=lambda document: document.doc_id):
+        first, *others = sorted(group, key=lambda document: (document.title, document.text))
+        yield first
+        repeats += [Dropped(one.doc_id, one.url, "repeated_page", "2 or more", "1") for one in others]
 
 
 def _nothing_kept(summary: Part) -> StepError:

@@ -9,22 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
-import pyarrow as pa
-
-from components.documents import DOCUMENTS
 from components.errors import StepError
 
 _RANGE = 1 << 64
-
-
-def read_doc_ids(path: Path) -> list[bytes]:
-    """The ids of a document shard, without reading its texts."""
-    options = pa.ipc.IpcReadOptions(included_fields=[DOCUMENTS.get_field_index("doc_id")])
-    with pa.memory_map(str(path)) as source:
-        ids: list[bytes] = pa.ipc.open_file(source, options=options).read_all().column("doc_id").to_pylist()
-    return ids
 
 
 def split_hash(doc_id: bytes, key: int) -> int:

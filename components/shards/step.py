@@ -61,7 +61,8 @@ def tokens(ctx: Context, config: TokensConfig, documents: Path, tokenizer: Path)
 
 
 def _limit(paths: Sequence[Path], config: TokensConfig, key: int) -> int:
-    from components.shards.split import read_doc_ids, split_limit
+    from components.documents import read_doc_ids
+    from components.shards.split import split_limit
 
     doc_ids = (doc_id for path in paths for doc_id in read_doc_ids(path))
     return split_limit(doc_ids, key, config.val_fraction, config.min_val_documents)

@@ -5,18 +5,28 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.documents import (
+    DOCUMENTS,
+    DROPPED,
+    FAN_IN,
     Document,
     Dropped,
     Outcome,
+    ShardWriter,
+    condense,
+    dropped_paths,
+    iter_ledger,
+    iter_shard,
     make_doc_id,
+    merge_documents,
+    merge_dropped,
     read_documents,
     read_dropped,
-    read_rows,
     read_shard,
     shard_of,
     shard_paths,
@@ -26,8 +36,23 @@ from components.documents import (
 
 LINES = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 IDS = st.binary(min_size=16, max_size=16)
-DOCUMENT = st.builds(Document, IDS, LINES, LINES, st.sampled_from(["en", "zh"]), LINES, LINES)
-DROPPED = st.builds(Dropped, IDS, LINES, st.sampled_from(["min_chars", "language"]), LINES, LINES)
+DOCUMENT = st.builds(
+    Document,
+    doc_id=IDS,
+    source=LINES,
+    url=LINES,
+    lang=st.sampled_from(["en", "zh"]),
+    title=LINES,
+    text=LINES,
+    script=st.sampled_from(["", "Latn", "Hans"]),
+    date=st.sampled_from(["", "2024-02-29"]),
+    licence=LINES,
+    opt_out=LINES,
+    quality=st.none() | st.floats(0, 1),
+    cluster=st.just(b"") | IDS,
+    cluster_size=st.integers(1, 1 << 30),
+)
+DROPPED_ROW = st.builds(Dropped, IDS, LINES, st.sampled_from(["min_chars", "language"]), LINES, LINES)
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -51,7 +76,7 @@ def write(folder: Path, rows: Outcome, num_shards: int) -> dict[str, object]:
     return write_summary(folder, parts)
 
 
-@given(kept=st.lists(DOCUMENT, max_size=8), dropped=st.lists(DROPPED, max_size=8))
+@given(kept=st.lists(DOCUMENT, max_size=8), dropped=st.lists(DROPPED_ROW, max_size=8))
 def test_a_shard_is_read_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, kept: list[Document], dropped: list[Dropped]
 ) -> None:
@@ -97,10 +122,47 @@ def test_the_summary_counts_every_row_once(tmp_path: Path) -> None:
 def test_rows_of_a_shard_are_found_however_the_artifact_is_sharded(tmp_path: Path, have: int, want: int) -> None:
     rows = outcome(50)
     write(tmp_path, rows, have)
-    found = [read_rows(tmp_path, index, want) for index in range(want)]
-    assert sorted(row.url for part in found for row in part.kept) == sorted(row.url for row in rows.kept)
-    assert sorted(row.url for part in found for row in part.dropped) == sorted(row.url for row in rows.dropped)
-    assert all(shard_of(row.doc_id, want) == index for index, part in enumerate(found) for row in part.kept)
+    kept = [list(merge_documents(shard_paths(tmp_path), index, want)) for index in range(want)]
+    dropped = [list(merge_dropped(dropped_paths(tmp_path), index, want)) for index in range(want)]
+    assert [row for part in kept for row in part] == sorted(rows.kept, key=lambda row: row.doc_id)
+    assert sorted(row.url for part in dropped for row in part) == sorted(row.url for row in rows.dropped)
+    assert all(shard_of(row.doc_id, want) == index for index, part in enumerate(kept) for row in part)
+
+
+def test_many_sorted_files_are_condensed_to_a_few_with_the_same_rows(tmp_path: Path) -> None:
+    rows = outcome(300)
+    for number in range(2 * FAN_IN + 5):
+        mine = Outcome(rows.kept[number :: 2 * FAN_IN + 5], rows.dropped[number :: 2 * FAN_IN + 5])
+        write_shard(tmp_path / f"wave-{number}", 0, mine)
+    waves = sorted(tmp_path.glob("wave-*"))
+    kept = condense([path for wave in waves for path in shard_paths(wave)], tmp_path / "kept", DOCUMENTS)
+    dropped = condense([path for wave in waves for path in dropped_paths(wave)], tmp_path / "dropped", DROPPED)
+    assert len(kept) == len(dropped) == 3
+    assert list(merge_documents(kept, 0, 1)) == sorted(rows.kept, key=lambda row: row.doc_id)
+    assert list(merge_dropped(dropped, 0, 1)) == sorted(rows.dropped, key=lambda row: row.doc_id)
+
+
+def test_a_long_shard_is_cut_into_batches_and_read_back_whole(tmp_path: Path) -> None:
+    rows = outcome(2500)
+    write_shard(tmp_path, 0, rows)
+    [path] = shard_paths(tmp_path)
+    with pa.memory_map(str(path)) as source:
+        assert pa.ipc.open_file(source).num_record_batches == 3
+    assert list(iter_shard(path)) == sorted(rows.kept, key=lambda row: row.doc_id)
+    assert len(list(iter_ledger(dropped_paths(tmp_path)[0]))) == len(rows.dropped)
+
+
+def test_rows_out_of_order_are_refused_and_nothing_is_published(tmp_path: Path) -> None:
+    first, second = sorted(outcome(2).kept, key=lambda row: row.doc_id)
+
+    def write_backwards() -> None:
+        with ShardWriter(tmp_path, 0) as writer:
+            writer.keep(second)
+            writer.keep(first)
+
+    with pytest.raises(ValueError, match="comes after a greater row"):
+        write_backwards()
+    assert not list(tmp_path.rglob("*.arrow"))
 
 
 @given(st.tuples(LINES, LINES, st.binary(max_size=20)), st.tuples(LINES, LINES, st.binary(max_size=20)))

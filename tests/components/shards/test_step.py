@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.context import LocalContext, local_context
-from components.documents import Document, Outcome, make_doc_id, read_documents, shard_of, write_shard
+from components.documents import Document, Outcome, make_doc_id, read_doc_ids, read_documents, shard_of, write_shard
 from components.errors import ConfigError, Preempted, StepError
 from components.publish import read_json, sha256_of
 from components.shards.config import TokensConfig
 from components.shards.format import map_tokens
 from components.shards.loader import TokenRows
-from components.shards.split import read_doc_ids, split_hash, split_limit
+from components.shards.split import split_hash, split_limit
 from components.shards.step import tokens
 from components.tokenizer.load import TextTokenizer
 from components.tokenizer.train import train_bpe
