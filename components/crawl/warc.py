@@ -1,26 +1,24 @@
-"""WARC 1.1 in and out: the crawl's pages in the format that every web archive tool reads.
+"""WARC 1.1 out: the crawl's pages in the format that every web archive tool reads.
 
 Each record is its own gzip member, so a file may be cut after any record and still be whole: that is what lets a killed
 crawl go on (`WarcWriter.open` cuts back to the last record the frontier knows of). warcio builds the records; the
 compression is ours, because warcio's is fixed at level 9 and that, not the network, would set the crawl's pace.
 
-Bodies are kept as they came over the wire (a gzip body stays gzip), only without chunked framing; `read_pages` undoes
-content encodings. Every answer to a page request is recorded, whatever its status: readers choose.
+Bodies are kept as they came over the wire (a gzip body stays gzip), only without chunked framing; the reader
+(warc_read.py) undoes content encodings. Every answer to a page request is recorded, whatever its status: readers
+choose.
 """
 
 from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.crawl.encodings import inflate
 from components.crawl.frontier import Position
-from components.errors import StepError
 
 if TYPE_CHECKING:
     from warcio.recordloader import ArcWarcRecord
@@ -28,75 +26,8 @@ if TYPE_CHECKING:
     from components.crawl.fetch import Answer
 
 _GZIP_BITS = 31
-_MAX_PAYLOAD_BYTES = 1 << 30
 _LEVEL = 1  # Level 6 saves a fifth of the bytes and takes twice the time.
 _HOP_BY_HOP = ("transfer-encoding", "connection", "keep-alive")
-
-
-@dataclass(frozen=True)
-class Page:
-    """One answer found in a WARC file.
-
-    Attributes:
-        url: Canonical URL that was asked for.
-        status: HTTP status code; a page with text has 200.
-        headers: Response headers, names in lower case, repeated ones joined by ", ".
-        payload: Body bytes with content encodings undone, in the page's own character encoding.
-    """
-
-    url: str
-    status: int
-    headers: dict[str, str]
-    payload: bytes
-
-
-def read_pages(warc_folder: Path) -> Iterator[Page]:
-    """All answers of a folder of `*.warc.gz` (or `*.warc`) files: files by name, records in file order.
-
-    Two crawls of the same site record the same pages in another order; sort by URL, or by `doc_id`, where bytes count.
-
-    Raises:
-        StepError: If a file is damaged; names the file and the offset.
-    """
-    for path in sorted([*warc_folder.glob("*.warc.gz"), *warc_folder.glob("*.warc")]):
-        yield from read_file(path)
-
-
-def read_file(path: Path) -> Iterator[Page]:
-    """All answers of one WARC file, in file order. See `read_pages`."""
-    from warcio.archiveiterator import ArchiveIterator
-    from warcio.exceptions import ArchiveLoadFailed
-
-    with path.open("rb") as file:
-        records = ArchiveIterator(file)
-        try:
-            for record in records:
-                if record.rec_type == "response" and record.http_headers is not None:
-                    yield _page(record)
-        except (ArchiveLoadFailed, EOFError, OSError, ValueError) as error:
-            raise StepError(
-                f"The WARC file {path.name} is damaged: {error}.",
-                where=f"{path}, at or after byte {records.get_record_offset()}",
-                fix="delete the artifact and run the crawl again",
-            ) from error
-
-
-def _page(record: ArcWarcRecord) -> Page:
-    from warcio.bufferedreaders import ChunkedDataReader
-
-    headers: dict[str, str] = {}
-    for name, value in record.http_headers.headers:
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    body = record.raw_stream
-    if headers.get("transfer-encoding", "").lower() == "chunked":  # Not in our own files, but in others'.
-        body = ChunkedDataReader(body)
-    return Page(
-        url=record.rec_headers.get_header("WARC-Target-URI"),
-        status=int(record.http_headers.get_statuscode()),
-        headers=headers,
-        payload=inflate(body.read(), headers.get("content-encoding", ""), _MAX_PAYLOAD_BYTES),
-    )
 
 
 class WarcWriter:

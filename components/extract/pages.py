@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.crawl.warc import Page
+from components.crawl.warc_read import Page
 from components.documents import Document, Dropped, Outcome, make_doc_id
 from components.extract.config import ExtractConfig
 from components.extract.decode import decode_page

@@ -23,7 +23,7 @@ from components.publish import publish_json, read_json
 from components.shardwise import Part, map_in_waves, metrics_of, rules_told, work_folder
 
 if TYPE_CHECKING:
-    from components.crawl.warc import Page
+    from components.crawl.warc_read import Page
     from components.documents import Document, Dropped
 
 VERSION = 1
@@ -58,7 +58,7 @@ def extract(ctx: Context, config: ExtractConfig, pages: Path) -> Metrics:
 
 def _extract_waves(ctx: Context, config: ExtractConfig, folder: Path) -> list[Path]:
     """Extracts all pages, wave by wave, behind what an earlier attempt has done; returns the waves' folders."""
-    from components.crawl.warc import read_pages
+    from components.crawl.warc_read import read_pages
 
     work = work_folder(ctx, VERSION, config, sorted(folder.glob("*.warc*")))
     waves, done, kept = _finished_waves(work)

@@ -15,7 +15,7 @@ import pytest
 from components.clean.config import CleanConfig
 from components.clean.rules import rules_of
 from components.clean.step import clean_document
-from components.crawl.warc import Page
+from components.crawl.warc_read import Page
 from components.dedup.config import DedupConfig
 from components.dedup.minhash import MinHasher
 from components.dedup.shingles import digest_of, fold, shingles_of

@@ -11,7 +11,7 @@ import pytest
 from components.context import LocalContext, local_context
 from components.crawl.config import CrawlConfig
 from components.crawl.step import crawl
-from components.crawl.warc import Page, read_pages
+from components.crawl.warc_read import Page, read_pages
 from components.sample.config import SampleConfig
 from components.sample.step import site
 

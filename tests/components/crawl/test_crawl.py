@@ -14,7 +14,7 @@ import pytest
 from components.context import local_context
 from components.crawl.config import CrawlConfig
 from components.crawl.step import crawl
-from components.crawl.warc import read_pages
+from components.crawl.warc_read import read_pages
 from components.errors import ConfigError, Preempted, StepError
 from components.sample.server import Hit, serve
 from components.sample.step import file_of

@@ -13,7 +13,8 @@ from warcio.warcwriter import WARCWriter
 
 from components.crawl.fetch import Answer
 from components.crawl.frontier import Position
-from components.crawl.warc import WarcWriter, read_pages
+from components.crawl.warc import WarcWriter
+from components.crawl.warc_read import read_pages
 from components.errors import StepError
 
 ABOUT = {"software": "test"}

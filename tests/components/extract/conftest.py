@@ -10,7 +10,7 @@ import pytest
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from components.crawl.warc import Page
+from components.crawl.warc_read import Page
 
 MakeCrawl = Callable[[Sequence[Page]], Path]
 

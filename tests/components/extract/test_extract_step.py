@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.context import LocalContext, local_context
-from components.crawl.warc import Page
+from components.crawl.warc_read import Page
 from components.documents import Document, Dropped, read_documents, read_dropped
 from components.errors import ConfigError, Preempted, StepError
 from components.extract.config import ExtractConfig
