@@ -41,30 +41,42 @@ DEFAULT_WORKSPACE = ".headwater"
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
+SOURCES = ("sample", "crawl", "warc", "files")
+RECIPES = ("chat", "data")
+
+
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
     """Where the text comes from.
 
     Attributes:
-        kind: "sample" builds a website out of installed packages and crawls it on loopback; "web" crawls the seeds.
-        seeds: URLs the crawl starts from.
-        instructions: JSONL file of dialogues for SFT (kind "web"); the sample brings its own.
-        preferences: JSONL file of preference pairs for the reward model (kind "web"); the sample brings its own.
+        kind: "sample" builds a website out of installed packages and crawls it on loopback; "crawl" crawls the seeds;
+            "warc" reads WARC files; "files" reads JSONL, Parquet and text files.
+        seeds: URLs the crawl starts from (kind "crawl").
+        paths: Files, folders, globs or URLs of an object store (kinds "warc" and "files").
+        opt_out: File of hosts and URL prefixes, one a line, whose pages are neither fetched nor kept; unset, it is
+            `opt_out.txt` of the workspace, which `headwater data forget` writes, where there is one.
+        instructions: JSONL file of dialogues for SFT (recipe "chat"); the sample brings its own.
+        preferences: JSONL file of preference pairs for the reward model (recipe "chat"); the sample brings its own.
+        benchmarks: JSONL file or folder of evaluation items that no document may contain.
     """
 
     kind: str = "sample"
     seeds: tuple[str, ...] = ("http://sample.headwater.test/",)
+    paths: tuple[str, ...] = ()
+    opt_out: str | None = None
     instructions: str | None = None
     preferences: str | None = None
+    benchmarks: str | None = None
 
     def __post_init__(self) -> None:
-        require_choice("source.kind", self.kind, ("sample", "web"))
+        require_choice("source.kind", self.kind, SOURCES)
         require(len(self.seeds) > 0, "source.seeds", list(self.seeds), "names no page", "'source.seeds=[https://...]'")
-        if self.kind == "web":
-            for key in ("instructions", "preferences"):
-                path = getattr(self, key)
-                require(path is not None, f"source.{key}", path, "names no file", f"source.{key}=path/to/{key}.jsonl")
-                require(Path(path).is_file(), f"source.{key}", path, "is not a file", f"source.{key}=path to a file")
+        if self.kind in ("warc", "files"):
+            require(len(self.paths) > 0, "source.paths", list(self.paths), "names no file", "'source.paths=[folder]'")
+        for key in ("opt_out", "instructions", "preferences", "benchmarks"):
+            path = getattr(self, key)
+            require(path is None or Path(path).exists(), f"source.{key}", path, "does not exist", f"source.{key}=null")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +84,7 @@ class Settings:
     """The whole configuration of a run; one field per step, named as the step.
 
     Attributes:
-        recipe: The DAG to run.
+        recipe: The DAG to run: "chat", or "data" for the data path alone.
         preset: Name of the preset the values came from, for the record.
         seed: Root of all randomness.
         store: Folder of artifacts, runs and schedules.
@@ -105,8 +117,12 @@ class Settings:
     tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        require_choice("recipe", self.recipe, ("chat",))
+        require_choice("recipe", self.recipe, RECIPES)
         require_choice("code", self.code, ("step", "rerun", "warn", "fail"))
+        if self.recipe == "chat" and self.source.kind != "sample":
+            for key in ("instructions", "preferences"):
+                path = getattr(self.source, key)
+                require(path is not None, f"source.{key}", path, "names no file", f"source.{key}=path/to/{key}.jsonl")
 
     @property
     def folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""What all tests share: toy steps on the path, hypothesis without deadlines, and one small Ray cluster."""
+"""What all tests share: toy steps on the path, no way off this machine, unhurried hypothesis, one small Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ SUPPORT = str(Path(__file__).parent / "support")
 sys.path.insert(0, SUPPORT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH", "")]))
 
+import loopback_only  # noqa: E402  (found through the path set above)
 from s3_server import s3_server, s3_url  # noqa: E402, F401  (fixtures; found through the path set above)
+
+loopback_only.install()
 
 settings.register_profile("headwater", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("headwater")

@@ -7,49 +7,30 @@ What may take long is detached: on a cluster it goes on when the driver is gone.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from components.clean.step import clean
-from components.crawl.step import crawl
-from components.dedup.step import dedup
 from components.evaluate.step import evaluate
-from components.extract.step import extract
 from components.instructions.step import instructions
 from components.ppo.step import ppo
 from components.preferences.step import preferences
 from components.pretrain.step import pretrain
 from components.reward.step import reward
-from components.sample.step import site
 from components.sft.step import sft
-from components.shards.step import tokens
-from components.tokenizer.step import tokenizer
 from pipelines.config import Settings
 from pipelines.engine.step import Artifact, Recipe
+from pipelines.recipes.data import corpus
 
 
 def chat(run: Recipe, settings: Settings) -> Artifact:
     """Declares the steps of the recipe; nothing runs here."""
     source = settings.source
+    text = corpus(run, settings)
     if source.kind == "sample":
-        pages = run.step(crawl, settings.crawl, detached=True, site=run.step(site, settings.site))
         dialogues = run.step(instructions, settings.instructions)
         pairs = run.step(preferences, settings.preferences)
     else:
-        pages = run.step(crawl, settings.crawl, detached=True)
         dialogues_file = run.file(source.instructions or "", "instructions")
         pairs_file = run.file(source.preferences or "", "preferences")
         dialogues = run.step(instructions, settings.instructions, file=dialogues_file)
         pairs = run.step(preferences, settings.preferences, file=pairs_file)
-
-    text = run.step(extract, settings.extract, pages=pages)
-    kept = run.step(clean, settings.clean, documents=text)
-    unique = run.step(dedup, settings.dedup, documents=kept)
-    if settings.tokenizer.path is None:
-        vocabulary = run.step(tokenizer, settings.tokenizer, documents=unique)
-    else:  # by content, not by path
-        given = run.file(settings.tokenizer.path, "tokenizer")
-        vocabulary = run.step(tokenizer, replace(settings.tokenizer, path=None), documents=unique, given=given)
-    rows = run.step(tokens, settings.tokens, documents=unique, tokenizer=vocabulary)
 
     gpus = settings.cluster.rank_gpus
     base = run.step(
@@ -59,8 +40,8 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         detached=True,
         ranks=settings.pretrain.training.ranks,
         gpus=gpus,
-        tokens=rows,
-        tokenizer=vocabulary,
+        tokens=text.tokens,
+        tokenizer=text.vocabulary,
     )
     tuned = run.step(
         sft,
@@ -100,9 +81,9 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         sft=tuned,
         reward=judge,
         policy=policy,
-        tokens=rows,
-        tokenizer=vocabulary,
-        documents=unique,
+        tokens=text.tokens,
+        tokenizer=text.vocabulary,
+        documents=text.documents,
         instructions=dialogues,
         preferences=pairs,
     )

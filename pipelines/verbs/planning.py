@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 from dataclasses import replace
@@ -27,10 +28,9 @@ def open_store(settings: Settings) -> Store:
 
 def steps_of(settings: Settings) -> tuple[Step, ...]:
     """The steps of the recipe that the settings name."""
-    from pipelines.recipes.chat import chat
-
     recipe = Recipe(settings.recipe)
-    chat(recipe, settings)
+    module = importlib.import_module(f"pipelines.recipes.{settings.recipe}")
+    getattr(module, settings.recipe)(recipe, settings)
     return recipe.steps
 
 

@@ -38,7 +38,7 @@ def test_help_imports_nothing_heavy() -> None:
         ("preset=tinny", "there is no preset 'tinny'", "preset=tiny"),
         ("pretrain.model.dim=abc", "pretrain.model.dim=abc", "headwater config show"),
         ("pretrain.model.dim=190", "must be an even multiple of pretrain.model.num_heads", "pretrain.model.dim="),
-        ("source.kind=ftp", "must be one of sample, web", "source.kind=sample"),
+        ("source.kind=ftp", "must be one of sample, crawl, warc, files", "source.kind=sample"),
         ("justaword", "is not an override", "KEY=VALUE"),
         ("pretrain.length=100000", "at most pretrain.model.max_length", "pretrain.length="),
         ("pretrain.training.zero_stage=7", "must be 0, 1, 2 or 3", "zero_stage=1"),
@@ -66,8 +66,8 @@ def test_a_refusal_comes_before_ray_or_torch_is_imported(store: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_web_source_without_preference_file_is_refused(store: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["plan", "source=web", "source.seeds=[https://example.org/]", store])
+def test_a_crawl_without_preference_file_is_refused(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["plan", "source=crawl", "source.seeds=[https://example.org/]", store])
     assert code == 2
     assert "source.instructions" in capsys.readouterr().err
 
