@@ -39,7 +39,7 @@ def page_links(payload: bytes, content_type: str, url: str) -> list[str]:
     text = decode(payload, content_type)
     base, references = _matched(text) if too_deep(text) else _parsed(text)
     base = join(url, base) or url
-    targets = (join(base, reference) for reference in references)
+    targets = (join(base, reference) for reference in dict.fromkeys(references))
     return list(dict.fromkeys(target for target in targets if target is not None))
 
 

@@ -17,6 +17,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _STRAY = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]")
+_ORDINARY = re.compile(
+    r"(?P<whole>https?://[A-Za-z0-9][^\s\\]*)|(?P<rooted>/(?:[^\s\\/][^\s\\]*)?)|(?P<beside>[A-Za-z0-9%_.~-][^\s\\:]*)"
+)
 _SESSION = re.compile(r";jsessionid=[^/;]*", re.IGNORECASE)
 _SPACE = "".join(map(chr, range(0x21)))
 _TRACKING_NAMES = (
@@ -64,6 +67,19 @@ def join(base: str, reference: str) -> str | None:
     Returns:
         A normalised URL; None if the link does not lead to an http or https URL.
     """
+    reference = reference.strip(_SPACE)
+    found = _ORDINARY.fullmatch(reference)
+    if found:  # The pages of a site repeat their links: what the base adds to them is the same for all in a folder.
+        place = base.partition("#")[0].partition("?")[0]
+        if found.lastgroup == "whole":
+            base = ""
+        elif place.count("/") >= 3:
+            base = f"{'/'.join(place.split('/', 3)[:3]) if found.lastgroup == 'rooted' else place.rpartition('/')[0]}/"
+    return _join(base, reference)
+
+
+@lru_cache(maxsize=65536)
+def _join(base: str, reference: str) -> str | None:
     try:
         return normalise(urljoin(base, _slashed(reference)))
     except ValueError:
