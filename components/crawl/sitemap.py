@@ -15,6 +15,14 @@ MAX_SITEMAP_BYTES = 50_000_000
 MAX_SITEMAP_URLS = 50_000
 
 
+@dataclass(frozen=True)
+class Hint:
+    """What a site says of one of its pages: when it changed last, as it stands there, and how it ranks (0 to 1)."""
+
+    changed: str = ""
+    priority: str = ""
+
+
 @dataclass
 class Sitemap:
     """What a sitemap holds.
@@ -22,11 +30,13 @@ class Sitemap:
     Attributes:
         pages: URLs of pages as they stand in the file, not yet normalised.
         sitemaps: URLs of further sitemaps.
+        hints: What the file says of a page beside its place, by the URL as it stands there.
         fault: Why reading ended before the end; empty if it did not.
     """
 
     pages: list[str] = field(default_factory=list)
     sitemaps: list[str] = field(default_factory=list)
+    hints: dict[str, Hint] = field(default_factory=dict)
     fault: str = ""
 
 
@@ -58,9 +68,11 @@ def _read_xml(content: bytes) -> Sitemap:
             target = targets.get(_local_name(element))
             if target is None:
                 continue
-            locations = [child.text.strip() for child in element if _local_name(child) == "loc" and child.text]
-            if locations and len(target) < MAX_SITEMAP_URLS:
-                target.append(locations[0])
+            said = {_local_name(child): child.text.strip() for child in reversed(element) if child.text}
+            if said.get("loc") and len(target) < MAX_SITEMAP_URLS:
+                target.append(said["loc"])
+                if "lastmod" in said or "priority" in said:
+                    found.hints[said["loc"]] = Hint(said.get("lastmod", "")[:40], said.get("priority", "")[:10])
             element.clear()
     except (ParseError, ValueError, LookupError) as error:  # The latter two: an encoding nobody knows.
         found.fault = str(error)
