@@ -26,7 +26,7 @@ OVERRIDES = "settings as key=value, such as preset=small clean.min_chars=200; `h
 ARTIFACT = "STEP of the newest run, STEP@KEY with the first characters of its key, RUN:STEP, or a path in the store"
 _OVERRIDE = re.compile(r"[+~]*[A-Za-z_][\w./@-]*=")
 
-_OWN = ("accept", "artifacts", "chat", "diff", "explain", "graph", "lineage", "run", "schedule", "submit")
+_OWN = ("accept", "artifacts", "chat", "data", "diff", "explain", "graph", "lineage", "run", "schedule", "submit")
 VERBS = {name: (name, name) for name in _OWN}
 VERBS |= {name: ("resume", name) for name in ("resume", "retry", "cancel", "attach")}
 """Module and function of a verb below `pipelines.verbs`; those that are not here are in `show`."""
@@ -42,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_running(verbs)
     _add_looking(verbs)
     _add_artifacts(verbs)
+    _add_data(verbs)
     _add_models(verbs)
     _add_schedule(verbs)
     config = _verb(verbs, "config", "show the composed configuration")
@@ -129,6 +130,35 @@ def _add_artifacts(verbs: Verbs) -> None:
     adopt.add_argument("step", metavar="STEP", help="name of the step")
     adopt.add_argument("folder", metavar="FOLDER", help="the files")
     adopt.add_argument("--reason", required=True, metavar="TEXT", help="where they come from")
+
+
+def _add_data(verbs: Verbs) -> None:
+    data = verbs.add_parser("data", help="look into the corpus: documents, what was dropped and why, thresholds")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    peek = _verb(actions, "peek", "show documents of a step, or what it dropped")
+    peek.add_argument("artifact", nargs="?", metavar="ARTIFACT", help=f"{ARTIFACT}; the corpus when not given")
+    peek.add_argument("--num", type=int, default=5, metavar="N", help="how many (default 5)")
+    peek.add_argument("--lang", metavar="CODE", help="of this language alone")
+    peek.add_argument("--dropped", nargs="?", const="", metavar="RULE", help="what was dropped, or by this rule alone")
+    peek.add_argument("--where", metavar="TEXT", help="with this text in URL, title or text")
+    why = _verb(actions, "why", "tell what became of a document, or which documents a training step saw")
+    why.add_argument("document", nargs="?", metavar="URL-or-ID", help="its URL, or its id or the beginning of it")
+    why.add_argument("--step", type=int, metavar="N", help="the documents of this optimizer step instead")
+    why.add_argument("--run-id", metavar="ID", help="which run; the newest with documents when not given")
+    forget = _verb(actions, "forget", "list all that documents or hosts touch; have them dropped with --apply")
+    forget.add_argument("targets", nargs="+", metavar="URL-HOST-or-ID", help="documents or hosts")
+    forget.add_argument("--apply", action="store_true", help="enter them in the opt-out list of the workspace")
+    verify = _verb(actions, "verify", "check that nothing vanished: counts, order, places, hashes, splits")
+    verify.add_argument("artifacts", nargs="*", metavar="ARTIFACT", help=f"{ARTIFACT}; a whole run when none is given")
+    verify.add_argument("--run-id", metavar="ID", help="which run; the newest with documents when not given")
+    stats = _verb(actions, "stats", "count documents: funnel, languages, sources, hosts, licences, lengths, tokens")
+    stats.add_argument("artifact", nargs="?", metavar="ARTIFACT", help=f"{ARTIFACT}; the whole path when not given")
+    stats.add_argument("--run-id", metavar="ID", help="which run; the newest with documents when not given")
+    tune = _verb(actions, "tune", "move the threshold of a rule on the stored scores, and see what would change")
+    tune.add_argument("rule", nargs="?", metavar="RULE", help="name of the rule; all rules are listed when not given")
+    tune.add_argument("value", nargs="?", metavar="VALUE", help="the new threshold; the present one when not given")
+    tune.add_argument("--num", type=int, default=10, metavar="N", help="samples newly kept and newly dropped (10)")
+    tune.add_argument("--run-id", metavar="ID", help="which run; the newest with scores when not given")
 
 
 def _add_models(verbs: Verbs) -> None:

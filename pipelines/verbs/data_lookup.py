@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import difflib
 import heapq
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +120,7 @@ def near_urls(artifacts: Sequence[Path], url: str, number: int = 3) -> list[str]
     near: set[str] = set()
     for folder in artifacts:
         found = _frontier_neighbours(folder, url) if frontiers(folder) else _kept_and_dropped(folder)
-        near.update(heapq.nlargest(_CANDIDATES, found, key=lambda one: (len(os.path.commonprefix([one, url])), one)))
+        near.update(heapq.nlargest(_CANDIDATES, found, key=lambda one: (_alike(one, url), one)))
     return difflib.get_close_matches(url, sorted(near), n=number, cutoff=0.3)
 
 
@@ -172,11 +171,16 @@ def _shard(paths: Sequence[Path], doc_id: bytes) -> Path | None:
     return paths[shard_of(doc_id, len(paths))] if paths else None
 
 
-def _matching(artifact: Path, test: Any) -> Iterator[Name]:  # noqa: ANN401  (Arrow's kernels have no types)
+def _matching(artifact: Path, test: Callable[[pa.Array], pa.Array]) -> Iterator[Name]:
     for batch in _name_batches([*shard_paths(artifact), *dropped_paths(artifact)]):
         mask = test(batch.column("url"))
         for row in batch.filter(mask).to_pylist():
             yield Name(row["doc_id"], row["url"])
+
+
+def _alike(one: str, other: str) -> int:
+    """Characters that two URLs have in common before they differ."""
+    return next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
 
 
 def _kept_and_dropped(artifact: Path) -> Iterator[str]:
