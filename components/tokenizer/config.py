@@ -4,33 +4,62 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.configuring import require
+from components.configuring import require, require_choice, runtime
 
-SMALLEST_VOCABULARY = 320  # 7 special tokens, 256 bytes, and some merges
+KINDS = ("bpe", "unigram", "wordpiece", "word", "character")
+SEGMENTERS = ("none", "jieba")
+SMALLEST_VOCABULARY = 320  # 7 special tokens, 256 bytes, and some more
+SMALLEST_WORDPIECE = 576  # a byte has two names there: at the beginning of a piece and inside
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """How text becomes ids.
+    """How text becomes ids. Every kind has all 256 bytes in its vocabulary, so none loses text.
 
     Attributes:
         vocab_size: Number of ids, special ones included. Ignored when `path` gives a tokenizer.
         path: A folder with a tokenizer.json (or that file) to take as it is, in place of training one.
         train_bytes: Train on at most so many UTF-8 bytes of text: the documents of smallest id, which is a hash, hence
-            a fair sample. Bounds memory, of which Chinese text needs most.
-        min_frequency: A pair seen fewer times than this is not merged.
+            a fair sample.
+        min_frequency: What is seen fewer times (a pair of "bpe" and "wordpiece", a whole token of the other kinds)
+            does not become a token.
+        kind: "bpe" (byte-level, the default and the only one with the fast encoder), "unigram", "wordpiece" (longest
+            match first), "word" (words of the corpus, others by their bytes) or "character".
+        segmenter: Where kind "word" finds Chinese words: "none" takes every character for one, "jieba" cuts the
+            training text with that package (`pip install 'headwater[jieba]'`).
+        max_pieces: Train on at most so many different pieces (words, runs of Chinese), the most frequent ones: it
+            bounds the memory of training. Rare pieces are mostly long runs of Chinese that occur once.
+        shards_at_once: Document shards counted between two looks at whether to stop.
     """
 
     vocab_size: int = 4096
     path: str | None = None
     train_bytes: int = 100_000_000
     min_frequency: int = 2
+    kind: str = "bpe"
+    segmenter: str = "none"
+    max_pieces: int = 2_000_000
+    shards_at_once: int = runtime(16)
 
     def __post_init__(self) -> None:
-        size_rule = f"must be at least {SMALLEST_VOCABULARY} (7 special tokens, 256 bytes and some merges)"
-        size_fits = self.vocab_size >= SMALLEST_VOCABULARY
-        require(size_fits, "tokenizer.vocab_size", self.vocab_size, size_rule, "tokenizer.vocab_size=4096")
+        require_choice("tokenizer.kind", self.kind, KINDS)
+        require_choice("tokenizer.segmenter", self.segmenter, SEGMENTERS)
+        fits = self.segmenter == "none" or self.kind == "word"
+        require(fits, "tokenizer.segmenter", self.segmenter, "goes with kind=word alone", "tokenizer.kind=word")
+        least, parts = _LEAST.get(self.kind, _LEAST[""])
+        rule, fix = f"must be at least {least} ({parts})", "tokenizer.vocab_size=4096"
+        require(self.vocab_size >= least, "tokenizer.vocab_size", self.vocab_size, rule, fix)
         require(self.train_bytes >= 1, "tokenizer.train_bytes", self.train_bytes, "must be positive", "it to 100000000")
         frequency = self.min_frequency
         require(frequency >= 1, "tokenizer.min_frequency", frequency, "must be at least 1", "tokenizer.min_frequency=2")
         require(self.path != "", "tokenizer.path", "''", "is empty", "tokenizer.path=null to train one")
+        rule, fix = "must be at least 1000", "tokenizer.max_pieces=2000000"
+        require(self.max_pieces >= 1000, "tokenizer.max_pieces", self.max_pieces, rule, fix)
+        at_once, fix = self.shards_at_once, "tokenizer.shards_at_once=16"
+        require(at_once >= 1, "tokenizer.shards_at_once", at_once, "must be at least 1", fix)
+
+
+_LEAST = {
+    "": (SMALLEST_VOCABULARY, "7 special tokens, 256 bytes and some more"),
+    "wordpiece": (SMALLEST_WORDPIECE, "7 special tokens, twice 256 bytes and some more"),
+}

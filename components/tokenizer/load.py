@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from components.errors import StepError
@@ -70,6 +72,10 @@ class TextTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on the library's own threads (TOKENIZERS_PARALLELISM=false keeps it to one)."""
         return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """`encode` of each text as arrays [ids] of uint32, which `tokens` writes as they are."""
+        return [np.array(ids, dtype=np.uint32) for ids in self.encode_batch(texts)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids, special ones left out. Bytes that are not whole UTF-8 become U+FFFD."""
