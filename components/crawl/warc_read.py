@@ -14,6 +14,7 @@ resolved is given as it stands, without a body, so that a reader can count it.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 MAX_PAYLOAD_BYTES = 100_000_000
 SUFFIXES = (".warc.gz", ".warc", ".warc.zst")
 _MAX_HEADER_BYTES = 1 << 20
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/\d+(?:\.\d+)?[ \t]+(\d{3})(?!\d)")
 _PIECE_BYTES = 1 << 16
 _GZIP_BITS = 31
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -88,11 +91,15 @@ class Record:
     Attributes:
         kind: "response" or "revisit".
         page: The answer; of a revisit, the headers alone.
+        head: The fields of the record as they stand there, in order.
+        block: What the record holds: HTTP header and body as archived; its beginning if the body is too large.
         refers_to: What a revisit refers to: record id, URL and date, payload digest; None where it does not say.
     """
 
     kind: str
     page: Page
+    head: tuple[tuple[bytes, bytes], ...]
+    block: bytes
     refers_to: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -177,24 +184,28 @@ def _records(file: BinaryIO, name: str, begin: int, only_first: bool = False) ->
 
 
 def _record(record: WarcRecord, name: str, offset: int, is_revisit: bool) -> Record:
-    head = record.headers
+    length, head = record.content_length, record.headers
+    wanted = min(length, MAX_PAYLOAD_BYTES + 1)
+    block = record.reader.read(wanted)
+    if len(block) < wanted:
+        raise EOFError(f"a record of {length} bytes ends after {len(block)}")
     page = replace(
-        _answer(record, _canonical(head.get("WARC-Target-URI") or "")),
+        _answer(block, _canonical(head.get("WARC-Target-URI") or "")),
         truncated=head.get("WARC-Truncated") or "",
         fetched_at=head.get("WARC-Date") or "",
         file=name,
         offset=offset,
     )
-    if not is_revisit:
-        return Record("response", page)
-    refers_to = {
-        "id": head.get("WARC-Refers-To"),
-        "url": _canonical(head.get("WARC-Refers-To-Target-URI") or "") or None,
-        "date": head.get("WARC-Refers-To-Date"),
-        "digest": head.get("WARC-Payload-Digest"),
-        "same": page.url if page.status == 304 else None,
-    }
-    return Record("revisit", page, refers_to)
+    refers_to: dict[str, str | None] = {}
+    if is_revisit:
+        refers_to = {
+            "id": head.get("WARC-Refers-To"),
+            "url": _canonical(head.get("WARC-Refers-To-Target-URI") or "") or None,
+            "date": head.get("WARC-Refers-To-Date"),
+            "digest": head.get("WARC-Payload-Digest"),
+            "same": page.url if page.status == 304 else None,
+        }
+    return Record("revisit" if is_revisit else "response", page, head.items_bytes(), block, refers_to)
 
 
 def _canonical(stated: str) -> str:
@@ -202,30 +213,39 @@ def _canonical(stated: str) -> str:
     return normalise(plain) or plain
 
 
-def _answer(record: WarcRecord, url: str) -> Page:
-    """The HTTP answer of a record, with its payload decoded as far as that goes."""
-    try:
-        record.parse_http(max_header_len=_MAX_HEADER_BYTES)
-    except OSError as error:
-        return Page(url, 0, {}, b"", fault=f"HTTP header: {error}")
-    length = record.content_length
-    head = record.http_headers
+def _answer(block: bytes, url: str) -> Page:
+    """The HTTP answer that a record holds, with its payload decoded as far as that goes."""
+    end = _HEADER_END.search(block, 0, _MAX_HEADER_BYTES)
+    if end is None and len(block) >= _MAX_HEADER_BYTES:
+        return Page(url, 0, {}, b"", fault=f"HTTP header of more than {_MAX_HEADER_BYTES} bytes")
+    status_line, *lines = block[: end.start() if end else len(block)].split(b"\n")
+    status = _STATUS_LINE.match(status_line)
+    if status is None:
+        return Page(url, 0, {}, b"", fault="no HTTP status line")
+    headers = _read_headers(lines)
+    if len(block) > MAX_PAYLOAD_BYTES:
+        return Page(url, int(status.group(1)), headers, b"", f"record of more than {MAX_PAYLOAD_BYTES} bytes")
+    payload, fault = _payload(block[end.end() :] if end else b"", headers)
+    return Page(url, int(status.group(1)), headers, payload, fault)
+
+
+def _read_headers(lines: list[bytes]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for raw_name, raw_value in head.items_bytes():
-        key, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    status = head.status_code
-    wire = record.reader.read(MAX_PAYLOAD_BYTES + 1)
-    if len(wire) < min(length, MAX_PAYLOAD_BYTES + 1):
-        raise EOFError(f"a record of {length} bytes ends after {len(wire)}")
-    payload, fault = _payload(wire, headers)
-    return Page(url, status or 0, headers, payload, fault or ("" if status else "no status line"))
+    key = ""
+    for line in lines:
+        text = line.decode("latin-1").rstrip("\r")
+        if text[:1] in (" ", "\t") and key:  # A value may go on in the next line (RFC 9112, 5.2).
+            headers[key] += " " + text.strip()
+            continue
+        name, colon, value = text.partition(":")
+        if colon:
+            key = name.strip().lower()
+            headers[key] = f"{headers[key]}, {value.strip()}" if key in headers else value.strip()
+    return headers
 
 
 def _payload(wire: bytes, headers: dict[str, str]) -> tuple[bytes, str]:
     """The body with its framing and encodings undone, and why there is none if there is none."""
-    if len(wire) > MAX_PAYLOAD_BYTES:
-        return b"", f"body of more than {MAX_PAYLOAD_BYTES} bytes"
     if "chunked" in headers.get("transfer-encoding", "").lower():
         wire = unchunked(wire)
     encodings = headers.get("content-encoding", "")
