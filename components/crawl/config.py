@@ -72,8 +72,8 @@ class CrawlConfig:
         sitemaps: Read the sitemaps that robots.txt names.
         feeds: RSS, Atom or JSON feeds to read for links; their hosts are in scope.
         find_feeds: Read the feeds that pages name (`<link rel=alternate>`) too.
-        ai_rules: Obey what robots.txt says of use by AI: Content-Signal, Content-Usage and DisallowAITraining lines that
-            refuse training, and rules for `ai_agents` where none names `user_agent`.
+        ai_rules: Obey what robots.txt says of use by AI: Content-Signal, Content-Usage and DisallowAITraining
+            lines that refuse training, and rules for `ai_agents` where none names `user_agent`.
         ai_agents: Names under which site owners refuse collections for training.
         content_types: Media types kept; the body of any other is not read.
         max_body_bytes: Longest body as transferred.
@@ -131,7 +131,7 @@ class CrawlConfig:
     host_concurrency: int = runtime(8)
     warc_mib: int = runtime(256)
     workers: int = runtime(1)
-    recrawl: RecrawlConfig = added(RecrawlConfig())
+    recrawl: RecrawlConfig = RecrawlConfig()
 
     def __post_init__(self) -> None:
         require(bool(self.seeds), "crawl.seeds", list(self.seeds), "names no URL", "crawl.seeds=[https://example.org/]")
