@@ -1,33 +1,62 @@
 """WARC 1.1 out: the crawl's pages in the format that every web archive tool reads.
 
 Each record is its own gzip member, so a file may be cut after any record and still be whole: that is what lets a killed
-crawl go on (`WarcWriter.open` cuts back to the last record the frontier knows of). warcio builds the records; the
-compression is ours, because warcio's is fixed at level 9 and that, not the network, would set the crawl's pace.
+crawl go on (`WarcWriter` cuts back to the last record the frontier knows of), and what lets the next crawl take over a
+page's records as they are. The records are plain enough to be put together here; what takes the time is compression.
 
-Bodies are kept as they came over the wire (a gzip body stays gzip), only without chunked framing; the reader
-(warc_read.py) undoes content encodings. Every answer to a page request is recorded, whatever its status: readers
-choose.
+Bodies are kept as they came over the wire (a gzip body stays gzip), only without chunked framing. Every answer to a page
+request is recorded, whatever its status and with all its headers: readers choose. An answer is a group of records that
+follow each other: `response` (what came), `request` (what was asked), `metadata` (why it was asked for, and the links
+found). A page that has not changed is a `revisit`, followed by the earlier group.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
+import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.crawl.frontier import Position
+from components.errors import StepError
 
 if TYPE_CHECKING:
-    from warcio.recordloader import ArcWarcRecord
-
     from components.crawl.fetch import Answer
 
 _GZIP_BITS = 31
 _LEVEL = 1  # Level 6 saves a fifth of the bytes and takes twice the time.
 _HOP_BY_HOP = ("transfer-encoding", "connection", "keep-alive")
+_PROFILE = "http://netpreserve.org/warc/1.1/revisit/"
+_HTTP_RESPONSE = "application/http; msgtype=response"
+_HTTP_REQUEST = "application/http; msgtype=request"
+_FIELDS = "application/warc-fields"
+NOT_MODIFIED, IDENTICAL = "server-not-modified", "identical-payload-digest"
+"""Profiles of a revisit: the server says that nothing changed; the body it sent is the one that was had."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Why a page was asked for, and what it leads to.
+
+    Attributes:
+        why: What named it: "seed", "link", "sitemap" ...
+        via: URL of that; empty for a seed.
+        depth: Links away from a seed.
+        links: Normalised URLs it links to.
+        feeds: Normalised URLs of the feeds it names.
+    """
+
+    why: str = ""
+    via: str = ""
+    depth: int = 0
+    links: Sequence[str] = ()
+    feeds: Sequence[str] = ()
 
 
 class WarcWriter:
@@ -50,39 +79,94 @@ class WarcWriter:
         about: Mapping[str, str],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        from warcio.warcwriter import WARCWriter
-
         self._folder = folder
         self._max_bytes = max_bytes
         self._about = dict(about)
         self._now = now
-        self._buffer = io.BytesIO()
-        self._records = WARCWriter(self._buffer, gzip=False, warc_version="1.1")
         folder.mkdir(parents=True, exist_ok=True)
         self._cut(committed)
         self._number = max((int(name.split("-")[1].split(".")[0]) for name in committed), default=0)
         self._file: io.BufferedWriter | None = None
 
-    def write(self, answer: Answer) -> Position:
-        """Appends request and response; on return the bytes are with the operating system.
+    def write(self, answer: Answer, origin: Origin | None = None) -> Position:
+        """Appends response, request and metadata; on return the bytes are with the operating system.
 
         A killed process loses nothing of them; for a failing machine see `Frontier.forget_records`.
         """
-        file = self._current()
-        offset = file.tell()
-        date = self._date()
-        response = self._response(answer, date)
-        request = self._request(answer, date, response.rec_headers.get_header("WARC-Record-ID"))
-        file.write(self._packed(response))
-        file.write(self._packed(request))
-        file.flush()
-        return Position(self._name(), offset, file.tell())
+        date, response_id = self._date(), _new_id()
+        head = [("WARC-IP-Address", answer.address), ("WARC-Payload-Digest", _digest(answer.wire))]
+        block = _response_head(answer) + answer.wire
+        group = [
+            _packed(_record("response", response_id, date, answer.url, _HTTP_RESPONSE, head, block)),
+            *self._beside(answer, date, response_id, origin),
+        ]
+        return self._append(group)
+
+    def write_revisit(self, answer: Answer, profile: str, before: bytes, origin: Origin | None = None) -> Position:
+        """Appends a revisit with its request and metadata, and behind it the earlier group that it refers to.
+
+        Args:
+            answer: What came this time.
+            profile: `NOT_MODIFIED` or `IDENTICAL`.
+            before: The group of records that the page was recorded with.
+            origin: Why it was asked for.
+
+        Returns:
+            The place of the earlier group, where the page is.
+
+        Raises:
+            StepError: If the earlier group is damaged.
+        """
+        fields = _fields_of(next(_members(before, answer.url), b""))
+        date, record_id = self._date(), _new_id()
+        head = [
+            ("WARC-IP-Address", answer.address),
+            ("WARC-Profile", _PROFILE + profile),
+            ("WARC-Refers-To", fields.get("warc-record-id", "")),
+            ("WARC-Refers-To-Target-URI", answer.url),
+            ("WARC-Refers-To-Date", fields.get("warc-date", "")),
+        ]
+        if profile == IDENTICAL:
+            head.append(("WARC-Payload-Digest", fields.get("warc-payload-digest", "")))
+        block = _response_head(answer)
+        record = _record("revisit", record_id, date, answer.url, _HTTP_RESPONSE, head, block)
+        self._append([_packed(record), *self._beside(answer, date, record_id, origin)])
+        return self._append([before])
+
+    def carry(self, before: bytes, url: str) -> Position:
+        """Appends the group of records that a page was recorded with in an earlier crawl.
+
+        Raises:
+            StepError: If it is damaged.
+        """
+        for _ in _members(before, url):
+            pass
+        return self._append([before])
 
     def close(self) -> None:
         """Closes the open file."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _append(self, members: Iterable[bytes]) -> Position:
+        file = self._current()
+        offset = file.tell()
+        file.write(b"".join(members))
+        file.flush()
+        return Position(self._name(), offset, file.tell())
+
+    def _beside(self, answer: Answer, date: str, answer_id: str, origin: Origin | None) -> Iterator[bytes]:
+        """The records that go with an answer."""
+        concurrent = [("WARC-Concurrent-To", answer_id)]
+        block = _request_head(answer)
+        yield _packed(_record("request", _new_id(), date, answer.url, _HTTP_REQUEST, concurrent, block))
+        if origin is not None:
+            lines = [("whyFetched", origin.why), ("via", origin.via), ("hopsFromSeed", str(origin.depth))]
+            lines += [("outlink", link) for link in origin.links]
+            lines += [("feed", link) for link in origin.feeds]
+            block = "".join(f"{name}: {value}\r\n" for name, value in lines if value).encode()
+            yield _packed(_record("metadata", _new_id(), date, answer.url, _FIELDS, concurrent, block))
 
     def _cut(self, committed: Mapping[str, int]) -> None:
         for path in self._folder.glob("*.warc.gz"):
@@ -101,7 +185,9 @@ class WarcWriter:
             self._number = max(self._number, 1)
             self._file = (self._folder / self._name()).open("ab")
             if self._file.tell() == 0:
-                self._file.write(self._packed(self._info()))
+                block = "".join(f"{name}: {value}\r\n" for name, value in self._about.items()).encode()
+                name = [("WARC-Filename", self._name())]
+                self._file.write(_packed(_record("warcinfo", _new_id(), self._date(), "", _FIELDS, name, block)))
         return self._file
 
     def _name(self) -> str:
@@ -110,44 +196,91 @@ class WarcWriter:
     def _date(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
-    def _packed(self, record: ArcWarcRecord) -> bytes:
-        """A record as a gzip member of its own."""
-        self._buffer.seek(0)
-        self._buffer.truncate()
-        self._records.write_record(record)
-        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_BITS)
-        return packer.compress(self._buffer.getbuffer()) + packer.flush()
 
-    def _info(self) -> ArcWarcRecord:
-        return self._records.create_warcinfo_record(self._name(), self._about)
+def read_links(folder: Path, position: Position) -> tuple[list[str], list[str]]:
+    """Links and feeds of a page, as its group of records has them.
 
-    def _response(self, answer: Answer, date: str) -> ArcWarcRecord:
-        from warcio.statusandheaders import StatusAndHeaders
+    Args:
+        folder: Where the WARC files are.
+        position: Place of the group.
 
-        # The body stands in the record without its framing, so headers about the framing would be untrue.
-        kept = [
-            (f"X-Archive-Orig-{name}" if name.lower() in _HOP_BY_HOP else name, value) for name, value in answer.headers
-        ]
-        head = StatusAndHeaders(f"{answer.status} {answer.phrase}".strip(), kept, protocol="HTTP/1.1")
-        return self._records.create_warc_record(
-            answer.url,
-            "response",
-            payload=io.BytesIO(answer.wire),
-            length=len(answer.wire),
-            http_headers=head,
-            warc_headers_dict={"WARC-Date": date, "WARC-IP-Address": answer.address},
-        )
+    Raises:
+        StepError: If it is damaged.
+    """
+    path = folder / position.file
+    with path.open("rb") as file:
+        file.seek(position.offset)
+        group = file.read(position.end - position.offset)
+    links: list[str] = []
+    feeds: list[str] = []
+    for member in _members(group, str(path)):
+        if _fields_of(member).get("warc-type") == "metadata":
+            for line in member.partition(b"\r\n\r\n")[2].decode().split("\r\n"):
+                name, _, value = line.partition(": ")
+                if name in ("outlink", "feed"):
+                    (links if name == "outlink" else feeds).append(value)
+    return links, feeds
 
-    def _request(self, answer: Answer, date: str, response_id: str) -> ArcWarcRecord:
-        from warcio.statusandheaders import StatusAndHeaders
 
-        target = "/" + answer.url.split("/", 3)[3]
-        head = StatusAndHeaders(f"GET {target} HTTP/1.1", answer.request_headers, is_http_request=True)
-        return self._records.create_warc_record(
-            answer.url,
-            "request",
-            payload=io.BytesIO(),
-            length=0,
-            http_headers=head,
-            warc_headers_dict={"WARC-Date": date, "WARC-Concurrent-To": response_id},
-        )
+def _record(
+    kind: str, record_id: str, date: str, url: str, media_type: str, head: list[tuple[str, str]], block: bytes
+) -> bytes:
+    fields = [("WARC-Type", kind), ("WARC-Record-ID", record_id), ("WARC-Date", date)]
+    fields += [("WARC-Target-URI", url)] if url else []
+    fields += [*head, ("WARC-Block-Digest", _digest(block)), ("Content-Type", media_type)]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields if value)
+    return f"WARC/1.1\r\n{lines}Content-Length: {len(block)}\r\n\r\n".encode() + block + b"\r\n\r\n"
+
+
+def _packed(record: bytes) -> bytes:
+    """A record as a gzip member of its own."""
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_BITS)
+    return packer.compress(record) + packer.flush()
+
+
+def _response_head(answer: Answer) -> bytes:
+    """Status line and headers, byte for byte as they were sent but for what is untrue of a body without framing."""
+    lines = [f"HTTP/1.1 {answer.status} {answer.phrase}".strip()]
+    for name, value in answer.headers:
+        lines.append(f"{'X-Archive-Orig-' if name.lower() in _HOP_BY_HOP else ''}{name}: {value}")
+    return "\r\n".join(lines).encode("latin-1", errors="replace") + b"\r\n\r\n"
+
+
+def _request_head(answer: Answer) -> bytes:
+    lines = [f"GET /{answer.url.split('/', 3)[3]} HTTP/1.1", *(f"{n}: {v}" for n, v in answer.request_headers)]
+    return "\r\n".join(lines).encode("latin-1", errors="replace") + b"\r\n\r\n"
+
+
+def _digest(content: bytes) -> str:
+    return "sha1:" + base64.b32encode(hashlib.sha1(content, usedforsecurity=False).digest()).decode()
+
+
+def _new_id() -> str:
+    return f"<urn:uuid:{uuid.uuid4()}>"
+
+
+def _members(group: bytes, name: str) -> Iterator[bytes]:
+    """The records of a group, unpacked.
+
+    Raises:
+        StepError: If they are damaged.
+    """
+    while group:
+        unpacker = zlib.decompressobj(_GZIP_BITS)
+        try:
+            record = unpacker.decompress(group)
+        except zlib.error as error:
+            raise _damaged(name, str(error)) from error
+        if not unpacker.eof or not record.startswith(b"WARC/"):
+            raise _damaged(name, "a record is cut off or none")
+        yield record
+        group = unpacker.unused_data
+
+
+def _fields_of(record: bytes) -> dict[str, str]:
+    lines = record.partition(b"\r\n\r\n")[0].decode("utf-8", errors="replace").split("\r\n")[1:]
+    return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+
+def _damaged(name: str, why: str) -> StepError:
+    return StepError(f"The earlier records of {name} are damaged: {why}.", name, "crawl again without `previous`")
