@@ -65,9 +65,7 @@ def describe(config: CardConfig, census: Census, sources: Sources) -> dict[str, 
         "decontamination": _report(sources.path.get("decontaminate")),
         "splits": splits,
         "tokenizer": _tokenizer(sources),
-        "packing": read_json(sources.pack / "summary.json")
-        if sources.pack and _has(sources.pack, "summary.json")
-        else {},
+        "packing": _packing(sources.pack),
         "settings": dict(sorted(config.settings.items())),
         "digests": {"documents": census.digest, **_digests(sources)},
         "faults": faults,
@@ -172,6 +170,14 @@ def _tokenizer(sources: Sources) -> dict[str, object]:
         model = json.loads((sources.tokenizer / "tokenizer.json").read_text(encoding="utf-8")).get("model", {})
         told["model"] = model.get("type")
     return told | {"bytes_per_token": num_bytes / tokens if tokens else 0.0}
+
+
+def _packing(pack: Path | None) -> dict[str, object]:
+    """How rows are made, and what became of every token on the way into them."""
+    if pack is None or not _has(pack, "plan.json"):
+        return {}
+    plan = read_json(pack / "plan.json")
+    return {name: plan[name] for name in ("strategy", "length", "group", "repeat", "total") if name in plan}
 
 
 def _digests(sources: Sources) -> dict[str, str]:

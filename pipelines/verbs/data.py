@@ -23,7 +23,7 @@ from typing import Any
 from components.documents import Document, Dropped, dropped_paths, iter_ledger, iter_shard, shard_paths
 from components.errors import ConfigError
 from components.publish import read_json
-from pipelines.config import load_settings
+from pipelines.config import Settings, load_settings
 from pipelines.engine.manifest import Manifest
 from pipelines.engine.store import Store
 from pipelines.verbs.artifacts import find_artifact
@@ -38,12 +38,11 @@ SHOWN_CHARS = 400
 def data(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Does what `options.action` names; returns the exit code."""
     module = "pipelines.verbs.data" if options.action == "peek" else f"pipelines.verbs.data_{options.action}"
-    store = open_store(load_settings(overrides))
-    code: int = getattr(importlib.import_module(module), options.action)(store, options)
+    code: int = getattr(importlib.import_module(module), options.action)(load_settings(overrides), options)
     return code
 
 
-def peek(store: Store, options: argparse.Namespace) -> int:
+def peek(settings: Settings, options: argparse.Namespace) -> int:
     """Shows documents of an artifact, or what it dropped.
 
     Raises:
@@ -51,6 +50,7 @@ def peek(store: Store, options: argparse.Namespace) -> int:
     """
     if options.num < 1:
         raise ConfigError(f"--num is {options.num}.", "headwater data peek", "give 1 or more")
+    store = open_store(settings)
     made = artifact_with_documents(store, options.artifact)
     folder = store.fetch(made)
     if options.dropped is None:

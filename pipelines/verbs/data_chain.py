@@ -62,6 +62,11 @@ class Link:
         return holds(self.made, "train") and "meta.json" in self.made.files
 
     @property
+    def holds_plan(self) -> bool:
+        """Whether it is a plan of training rows."""
+        return "tokens" in self.made.inputs and "plan.json" in self.made.files
+
+    @property
     def is_trained(self) -> bool:
         """Whether it is a model that was trained on token shards."""
         return "tokens" in self.made.inputs and "training" in self.made.config

@@ -62,7 +62,8 @@ def is_id(text: str) -> bool:
 
 def spellings(text: str) -> list[str]:
     """The URLs or keys that a person may mean: the word itself, and as the crawler would write it."""
-    found = [text, normalise(text), normalise(f"http://{text}"), normalise(f"https://{text}")]
+    whole = [text] if "://" in text else [f"http://{text}", f"https://{text}"]
+    found = [text, *map(normalise, whole)]
     return list(dict.fromkeys(url for url in found if url is not None))
 
 
@@ -126,6 +127,12 @@ def near_urls(artifacts: Sequence[Path], url: str, number: int = 3) -> list[str]
 
 def row_at(path: Path, doc_id: bytes) -> tuple[Place, dict[str, Any]] | None:
     """The first row of a sorted file with an id, and where it lies."""
+    found = batch_at(path, doc_id)
+    return None if found is None else (found[0], found[1].to_pylist()[0])
+
+
+def batch_at(path: Path, doc_id: bytes) -> tuple[Place, pa.RecordBatch] | None:
+    """The same row as a batch of its own: its columns are read from the file when somebody asks."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -139,7 +146,7 @@ def row_at(path: Path, doc_id: bytes) -> tuple[Place, dict[str, Any]] | None:
                 return None
             row = pc.index(column, pa.scalar(doc_id, column.type)).as_py()
             if row >= 0:
-                return Place(path.name, before + row), whole.get_batch(number).slice(row, 1).to_pylist()[0]
+                return Place(path.name, before + row), whole.get_batch(number).slice(row, 1)
             before += len(column)
     return None
 
