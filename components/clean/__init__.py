@@ -1,1 +1,1 @@
-"""Which documents are worth learning from: statistics of a text, and rules over them."""
+"""Which documents are worth learning from: rules over their stored statistics, licences, opt-outs and caps."""

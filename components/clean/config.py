@@ -1,8 +1,9 @@
-"""Settings of the step `clean`: the thresholds of its rules, by name."""
+"""Settings of the step `clean`: which rules, and what to change in them without writing a file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import dataclasses
+from dataclasses import dataclass
 
 from components.configuring import require, runtime
 
@@ -11,81 +12,121 @@ from components.configuring import require, runtime
 class CleanConfig:
     """Which documents are kept.
 
-    A field `min_x` or `max_x` is the threshold of the rule of that name; `rules.py` says over which statistic. Fields
-    with `_zh` hold for Chinese and Japanese in place of the one without. Set a maximum share to 1 or a minimum to 0 to
-    switch a rule off.
+    The rules and their thresholds are in a YAML file, a profile for each language or kind of text. A field here that is
+    not None takes the place of the threshold of that name in every profile that has such a rule (Chinese and Japanese
+    have lengths scaled, as the file says); `thresholds` does so for any rule, or for one profile alone.
 
     Attributes:
         languages: Languages kept (ISO 639 codes), rule `language`; empty keeps all.
+        profiles: Profile by source or language, where not the file's: {"my-poems": "poems"}.
+        thresholds: Threshold by rule ("max_url_share") or by profile and rule ("zh.min_chars"); "off" switches it off.
         min_chars: Fewest characters.
         max_chars: Most characters.
-        cjk_length_scale: Both lengths are multiplied by this for Chinese and Japanese, which say more with less.
         max_mojibake_share: Most characters that betray a wrong decoding.
-        min_letter_share: Fewest letters and hanzi among the characters that are not space.
-        max_symbol_share: Most symbols ("#", "|", "~", arrows, emoji, ...) among them.
-        max_punctuation_share: Most punctuation marks among them.
-        max_punctuation_share_zh: The same for Chinese and Japanese.
-        max_digit_share: Most digits among them.
-        max_url_share: Most characters of URLs among them.
-        min_line_columns: Shortest mean line, in columns (a hanzi takes two). Low, for conversations have short lines.
+        min_letter_share: Fewest letters and hanzi.
+        max_symbol_share: Most symbols.
+        max_punctuation_share: Most punctuation marks.
+        max_digit_share: Most digits.
+        max_url_share: Most characters of URLs.
+        min_line_columns: Shortest mean line, in columns.
         max_duplicate_line_share: Most characters in lines that repeat an earlier line.
-        max_repeated_ngram_share: Most word 5-grams (hanzi 10-grams) that repeat an earlier one.
-        max_top_ngram_share: Most words taken by repeats of the most frequent 3-gram (hanzi 6-gram).
+        max_repeated_ngram_share: Most 5-grams that repeat an earlier one.
+        max_top_ngram_share: Most words taken by repeats of the most frequent 3-gram.
         min_distinct_word_share: Fewest distinct words in a hundred.
-        min_distinct_word_share_zh: Fewest distinct hanzi in a hundred.
-        min_function_word_share: Fewest English function words ("the", "you", ...), against keyword lists.
-        min_function_word_share_zh: Fewest Chinese ones.
+        min_function_word_share: Fewest function words.
+        max_toxicity: Most words of the list given to the step `score`; None switches the rule off.
+        min_quality: Lowest score of the step `quality`; None switches the rule off.
+        keep_opted_out: Keep documents whose page or site asks that no model learns from them.
+        licences: Licences kept, as patterns ("CC-BY*", "https://creativecommons.org/*"; "unknown" where a document
+            names none); empty keeps all. Rule `licence`.
+        refused_licences: Licences dropped, as patterns.
+        max_documents_per_host: Most documents of one host; None for no limit. Which ones is chosen by their ids, which
+            are hashes: the same ones on every run, and spread over the host.
+        max_chars_per_host: Documents of one host are kept until they have this many characters.
+        max_documents_per_source: Most documents of one source.
+        max_chars_per_source: Documents of one source are kept until they have this many characters.
         shards_at_once: Shards between two looks at the clock; more of them keep more workers busy.
     """
 
     languages: tuple[str, ...] = ("en", "zh")
-    min_chars: int = 100
-    max_chars: int = 1_000_000
-    cjk_length_scale: float = 0.4
-    max_mojibake_share: float = 0.02
-    min_letter_share: float = 0.55
-    max_symbol_share: float = 0.1
-    max_punctuation_share: float = 0.25
-    max_punctuation_share_zh: float = 0.3
-    max_digit_share: float = 0.35
-    max_url_share: float = 0.2
-    min_line_columns: float = 8.0
-    max_duplicate_line_share: float = 0.4
-    max_repeated_ngram_share: float = 0.4
-    max_top_ngram_share: float = 0.2
-    min_distinct_word_share: float = 0.25
-    min_distinct_word_share_zh: float = 0.33
-    min_function_word_share: float = 0.12
-    min_function_word_share_zh: float = 0.02
+    profiles: dict[str, str] = dataclasses.field(default_factory=dict)
+    thresholds: dict[str, str] = dataclasses.field(default_factory=dict)
+    min_chars: int | None = None
+    max_chars: int | None = None
+    max_mojibake_share: float | None = None
+    min_letter_share: float | None = None
+    max_symbol_share: float | None = None
+    max_punctuation_share: float | None = None
+    max_digit_share: float | None = None
+    max_url_share: float | None = None
+    min_line_columns: float | None = None
+    max_duplicate_line_share: float | None = None
+    max_repeated_ngram_share: float | None = None
+    max_top_ngram_share: float | None = None
+    min_distinct_word_share: float | None = None
+    min_function_word_share: float | None = None
+    max_toxicity: float | None = None
+    min_quality: float | None = None
+    keep_opted_out: bool = False
+    licences: tuple[str, ...] = ()
+    refused_licences: tuple[str, ...] = ()
+    max_documents_per_host: int | None = None
+    max_chars_per_host: int | None = None
+    max_documents_per_source: int | None = None
+    max_chars_per_source: int | None = None
     shards_at_once: int = runtime(16)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            key = f"clean.{field.name}"
-            if field.name in ("languages", "cjk_length_scale", "shards_at_once"):
-                continue
-            require(value >= 0, key, value, "must not be negative", f"{key}={field.default}")
-            if "_share" in field.name:
-                require(value <= 1, key, value, "must be at most 1: it is a share", f"{key}={field.default}")
-        require(
-            self.min_chars <= self.max_chars,
-            "clean.min_chars",
-            self.min_chars,
-            f"must not be above clean.max_chars={self.max_chars}",
-            "clean.min_chars=100",
-        )
-        require(
-            self.cjk_length_scale > 0,
-            "clean.cjk_length_scale",
-            self.cjk_length_scale,
-            "must be above 0",
-            "clean.cjk_length_scale=0.4",
-        )
-        require(
-            self.shards_at_once >= 1,
-            "clean.shards_at_once",
-            self.shards_at_once,
-            "must be at least 1",
-            "clean.shards_at_once=16",
-        )
+        for name in (*OVERRIDES, "max_toxicity", "min_quality"):
+            value = getattr(self, name)
+            share = "_share" in name or name in ("max_toxicity", "min_quality")
+            _require_bound(f"clean.{name}", value, share)
+        for key, text in self.thresholds.items():
+            _require_threshold(key, text)
+        for name in CAPS:
+            value, key = getattr(self, name), f"clean.{name}"
+            require(value is None or value >= 1, key, value, "must be at least 1", f"{key}=1000, or null for no limit")
+        low, high = self.min_chars, self.max_chars
+        above = f"must not be above clean.max_chars={high}"
+        require(low is None or high is None or low <= high, "clean.min_chars", low, above, "clean.min_chars=100")
+        at_once, key = self.shards_at_once, "clean.shards_at_once"
+        require(at_once >= 1, key, at_once, "must be at least 1", f"{key}=16")
+
+
+CAPS = ("max_documents_per_host", "max_chars_per_host", "max_documents_per_source", "max_chars_per_source")
+OVERRIDES = (
+    "min_chars",
+    "max_chars",
+    "max_mojibake_share",
+    "min_letter_share",
+    "max_symbol_share",
+    "max_punctuation_share",
+    "max_digit_share",
+    "max_url_share",
+    "min_line_columns",
+    "max_duplicate_line_share",
+    "max_repeated_ngram_share",
+    "max_top_ngram_share",
+    "min_distinct_word_share",
+    "min_function_word_share",
+)
+"""Fields that set the threshold of the rule of their name."""
+
+
+def _require_bound(key: str, value: float | None, share: bool) -> None:
+    require(
+        value is None or value >= 0, key, value, "must not be negative", f"{key}=null, which leaves it to the rules"
+    )
+    within = value is None or not share or value <= 1
+    require(within, key, value, "must be at most 1: it is a share", f"{key}=null, which leaves it to the rules")
+
+
+def _require_threshold(key: str, text: str) -> None:
+    if text == "off":
+        return
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    name = f"clean.thresholds.{key}"
+    require(0 <= value < float("inf"), name, text, 'must be a number that is not negative, or "off"', f"{name}=off")

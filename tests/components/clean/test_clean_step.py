@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.clean.config import CleanConfig
+from components.clean.profiles import builtin_rules
 from components.clean.step import clean
 from components.context import LocalContext, local_context
 from components.documents import (
@@ -22,7 +23,10 @@ from components.documents import (
     write_shard,
     write_summary,
 )
-from components.errors import Preempted, StepError
+from components.errors import ConfigError, Preempted, StepError
+from components.score.config import ScoreConfig
+from components.score.step import score
+from components.score.table import ScoreWriter
 
 NUM_SHARDS = 4
 ENGLISH = "The river rose two metres in one night, and by morning the lower street, number {}, was under water again."
@@ -44,12 +48,15 @@ def corpus() -> list[Document]:
 
 
 def write(folder: Path, documents: list[Document]) -> Path:
+    """The documents as the step `score` leaves them."""
     parts = [
-        write_shard(folder, index, Outcome([d for d in documents if shard_of(d.doc_id, NUM_SHARDS) == index]))
+        write_shard(folder / "raw", index, Outcome([d for d in documents if shard_of(d.doc_id, NUM_SHARDS) == index]))
         for index in range(NUM_SHARDS)
     ]
-    write_summary(folder, parts)
-    return folder
+    write_summary(folder / "raw", parts)
+    context = local_context("score", folder / "score")
+    score(context, ScoreConfig(), documents=folder / "raw")
+    return context.output
 
 
 def run(folder: Path, documents: Path, config: CleanConfig | None = None) -> dict[str, float]:
@@ -71,13 +78,6 @@ def test_what_is_read_is_kept_or_in_the_ledger_with_its_reason(tmp_path: Path) -
     assert (ledger["44"].rule, ledger["44"].value, ledger["44"].threshold) == ("language", "de", "en, zh")
     assert (ledger["40"].rule, ledger["40"].value, ledger["40"].threshold) == ("min_chars", "10", "100")
     assert all(row.rule and row.value and row.threshold for row in ledger.values())
-
-
-def test_kept_texts_are_normalised_and_ids_stay(tmp_path: Path) -> None:
-    raw = document(1, "en", ENGLISH.format(1).replace(" river ", " ri\u200bver \u00a0 ") + "\r\n\ufffd")
-    run(tmp_path / "run", write(tmp_path / "in", [raw]), CleanConfig(max_mojibake_share=0.1))
-    (kept,) = read_documents(tmp_path / "run" / "output")
-    assert kept == dataclasses.replace(raw, text=ENGLISH.format(1))
 
 
 def test_an_empty_list_of_languages_keeps_them_all(tmp_path: Path) -> None:
@@ -130,7 +130,15 @@ def test_a_threshold_nothing_passes_is_named_with_its_value_and_the_fix(tmp_path
         run(tmp_path / "run", documents, CleanConfig(min_chars=100_000))
     assert caught.value.what == "clean kept 0 of 45 documents (rule min_chars dropped 45)."
     assert caught.value.where == "clean.min_chars=100000"
-    assert "clean.min_chars=100" in caught.value.fix
+    assert "clean.min_chars=null" in caught.value.fix
+
+
+def test_a_rule_of_the_file_that_nothing_passes_is_named_with_its_threshold(tmp_path: Path) -> None:
+    documents = write(tmp_path / "in", [document(1, "en", "Too short."), document(2, "zh", "太短。")])
+    with pytest.raises(StepError) as caught:
+        run(tmp_path / "run", documents)
+    assert caught.value.where == "the rule min_chars (40, 100)"
+    assert "clean.min_chars" in caught.value.fix
 
 
 def test_a_corpus_in_other_languages_is_named_as_such(tmp_path: Path) -> None:
@@ -141,5 +149,119 @@ def test_a_corpus_in_other_languages_is_named_as_such(tmp_path: Path) -> None:
 
 
 def test_no_documents_at_all_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    write_summary(tmp_path / "in", [write_shard(tmp_path / "in", 0, Outcome())])
+    ScoreWriter(tmp_path / "in" / "scores" / "shard-00000.arrow").__enter__().__exit__(None, None, None)
     with pytest.raises(StepError, match="clean was given 0 documents"):
-        run(tmp_path / "run", write(tmp_path / "in", []))
+        run(tmp_path / "run", tmp_path / "in")
+
+
+def test_documents_without_scores_are_refused_with_the_step_that_makes_them(tmp_path: Path) -> None:
+    scored = write(tmp_path / "in", corpus())
+    shutil.rmtree(scored / "scores")
+    with pytest.raises(StepError, match=r"no scores beside shard-00000\.arrow") as caught:
+        run(tmp_path / "run", scored)
+    assert "step score" in caught.value.fix
+
+
+def test_scores_of_other_documents_are_refused(tmp_path: Path) -> None:
+    scored, other = write(tmp_path / "in", corpus()), write(tmp_path / "other", corpus()[:20])
+    shutil.rmtree(scored / "scores")
+    shutil.copytree(other / "scores", scored / "scores")
+    with pytest.raises(StepError, match="are not of these documents"):
+        run(tmp_path / "run", scored)
+
+
+def test_documents_whose_site_opted_out_are_dropped_unless_told_otherwise(tmp_path: Path) -> None:
+    asked = dataclasses.replace(corpus()[0], opt_out="robots noai")
+    documents = write(tmp_path / "in", [asked, corpus()[1]])
+    assert run(tmp_path / "a", documents)["kept"] == 1
+    (row,) = read_dropped(tmp_path / "a" / "output")
+    assert (row.rule, row.value, row.threshold) == ("opt_out", "robots noai", "none")
+    assert run(tmp_path / "b", documents, CleanConfig(keep_opted_out=True))["kept"] == 2
+
+
+def test_licences_are_kept_and_refused_by_pattern(tmp_path: Path) -> None:
+    licences = ["CC-BY-4.0", "cc-by-nc-4.0", "https://creativecommons.org/licenses/by/4.0/", "", "MIT"]
+    given = [dataclasses.replace(corpus()[n], licence=licence) for n, licence in enumerate(licences)]
+    documents = write(tmp_path / "in", given)
+    config = CleanConfig(licences=("CC-BY*", "https://creativecommons.org/*"), refused_licences=("*-NC*",))
+    run(tmp_path / "run", documents, config)
+    assert {one.licence for one in read_documents(tmp_path / "run" / "output")} == {licences[0], licences[2]}
+    told = {row.value: row.threshold for row in read_dropped(tmp_path / "run" / "output") if row.rule == "licence"}
+    assert sorted(told) == ["MIT", "cc-by-nc-4.0", "unknown"]
+    assert told["MIT"] == "CC-BY*, https://creativecommons.org/*; not *-NC*"
+
+
+def test_rules_of_the_users_file_take_the_place_of_ours(tmp_path: Path) -> None:
+    rules = tmp_path / "mine.yaml"
+    rules.write_text(
+        "otherwise: all\nprofiles: {all: {rules: [{name: few_words, statistic: words, min: 19}]}}\n", encoding="utf-8"
+    )
+    documents = write(tmp_path / "in", corpus())
+    clean(local_context("clean", tmp_path / "run"), CleanConfig(), documents=documents, rules=rules)
+    dropped = {row.rule for row in read_dropped(tmp_path / "run" / "output")}
+    assert dropped == {"few_words", "language"}
+
+
+def test_a_source_can_have_a_profile_of_its_own(tmp_path: Path) -> None:
+    short = dataclasses.replace(document(90, "en", "Too short."), source="stubs")
+    documents = write(tmp_path / "in", [*corpus(), short])
+    text = builtin_rules().read_text(encoding="utf-8") + "  free: {rules: []}\n"
+    rules = tmp_path / "mine.yaml"
+    rules.write_text(text, encoding="utf-8")
+    config = CleanConfig(profiles={"stubs": "free"})
+    metrics = clean(local_context("clean", tmp_path / "run"), config, documents=documents, rules=rules)
+    assert metrics["kept"] == 41
+
+
+def test_an_unknown_profile_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no profile englisch"):
+        run(tmp_path / "run", write(tmp_path / "in", corpus()), CleanConfig(profiles={"web": "englisch"}))
+
+
+def hosts() -> list[Document]:
+    """Eighty good documents: sixty of one host, twenty of others, of two sources."""
+    found = []
+    for number in range(80):
+        host = "big.org" if number < 60 else f"small-{number}.org"
+        url = f"http://{host}/{number}"
+        text = ENGLISH.format(number)
+        source = "web" if number % 2 else "news"
+        found.append(Document(make_doc_id(source, url, text.encode()), source, url, "en", "", text))
+    return found
+
+
+def test_a_host_keeps_the_first_documents_of_all_by_id(tmp_path: Path) -> None:
+    documents = hosts()
+    metrics = run(tmp_path / "run", write(tmp_path / "in", documents), CleanConfig(max_documents_per_host=7))
+    kept = {one.doc_id for one in read_documents(tmp_path / "run" / "output")}
+    big = sorted(one.doc_id for one in documents if "big.org" in one.url)
+    assert kept == {*big[:7], *(one.doc_id for one in documents if "small" in one.url)}
+    assert metrics["dropped_max_documents_per_host"] == 53
+
+
+def test_characters_of_a_host_are_capped_too(tmp_path: Path) -> None:
+    config = CleanConfig(max_chars_per_host=4 * len(ENGLISH.format(10)))
+    metrics = run(tmp_path / "run", write(tmp_path / "in", hosts()), config)
+    assert 20 + 4 <= metrics["kept"] <= 20 + 5
+    assert metrics["dropped_max_chars_per_host"] == 80 - metrics["kept"]
+
+
+def test_a_source_counts_what_the_hosts_left(tmp_path: Path) -> None:
+    config = CleanConfig(max_documents_per_host=10, max_documents_per_source=12)
+    run(tmp_path / "run", write(tmp_path / "in", hosts()), config)
+    kept = list(read_documents(tmp_path / "run" / "output"))
+    assert {source: sum(one.source == source for one in kept) for source in ("web", "news")} == {"web": 12, "news": 12}
+
+
+def test_dropped_documents_take_no_place_under_a_cap(tmp_path: Path) -> None:
+    stubs = [document(n, "en", "Too short.") for n in range(30)]
+    good = [document(n, "en", ENGLISH.format(n)) for n in range(30, 34)]
+    documents = write(tmp_path / "in", stubs + good)
+    assert run(tmp_path / "run", documents, CleanConfig(max_documents_per_host=4))["kept"] == 4
+
+
+def test_a_lowest_quality_without_the_step_that_judges_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match="quality") as caught:
+        run(tmp_path / "run", write(tmp_path / "in", corpus()), CleanConfig(min_quality=0.5))
+    assert "clean.min_quality=null" in caught.value.fix

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import random
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from components.clean.config import CleanConfig
-from components.clean.normalise import normalise
-from components.clean.rules import Rule, first_breach, rules_of
-from components.clean.statistics import measure
-from components.errors import ConfigError
+from components.clean.decide import decide
+from components.clean.profiles import Rule, RuleBook, builtin_rules, load_rules, with_thresholds
+from components.score.normalise import normalise
+from components.score.statistics import measure
 
-RULES = rules_of(CleanConfig())
+BOOK = load_rules(builtin_rules())
 
 PROSE_EN = """The river rose two metres in one night, and by morning the lower street was under water.
 Nobody was hurt. The baker carried his flour upstairs, bag by bag, until the lights went out.
@@ -76,9 +75,16 @@ JUNK = {
 }
 
 
+def judge(lang: str, text: str, config: CleanConfig | None = None) -> tuple[str, str, str]:
+    config = config or CleanConfig(languages=())
+    numbers = pa.RecordBatch.from_pylist([measure(normalise(text))])
+    row = {"source": "web", "lang": lang, "licence": "", "opt_out": ""}
+    verdicts = decide(numbers, pa.RecordBatch.from_pylist([row]), with_thresholds(BOOK, config), config)
+    return verdicts.rules[0], verdicts.values[0], verdicts.thresholds[0]
+
+
 def verdict(lang: str, text: str) -> str:
-    breach = first_breach(measure(normalise(text)), lang, RULES)
-    return "kept" if breach is None else breach.rule
+    return judge(lang, text)[0] or "kept"
 
 
 @pytest.mark.parametrize("text", [PROSE_EN, TALK_EN, NUMBERS_EN, PROSE_EN * 1 + "\n" + TALK_EN])
@@ -97,56 +103,35 @@ def test_junk_is_dropped(kind: str) -> None:
 
 
 def test_a_breach_tells_rule_value_and_threshold() -> None:
-    breach = first_breach(measure("Nothing here yet."), "en", RULES)
-    assert breach is not None
-    assert (breach.rule, breach.value, breach.threshold) == ("min_chars", "17", "100")
+    assert judge("en", "Nothing here yet.") == ("min_chars", "17", "100")
 
 
 def test_chinese_lengths_are_scaled() -> None:
     assert verdict("zh", "昨天夜里河水涨了两米，到了早上，下街已经全部泡在水里，没有人受伤，大家都在家里。") == "kept"
-    breach = first_breach(measure("昨天夜里河水涨了两米。"), "zh", RULES)
-    assert breach is not None
-    assert (breach.rule, breach.threshold) == ("min_chars", "40")
+    assert judge("zh", "昨天夜里河水涨了两米。") == ("min_chars", "11", "40")
 
 
-def test_one_high_length_drops_every_language() -> None:
-    rules = rules_of(CleanConfig(min_chars=100_000))
-    for lang, text in (("en", PROSE_EN), ("zh", PROSE_ZH), ("ja", PROSE_ZH), ("de", PROSE_EN)):
-        breach = first_breach(measure(text), lang, rules)
-        assert breach is not None
-        assert breach.rule == "min_chars"
+@pytest.mark.parametrize(("lang", "text"), [("en", PROSE_EN), ("zh", PROSE_ZH), ("ja", PROSE_ZH), ("de", PROSE_EN)])
+def test_one_high_length_drops_every_language(lang: str, text: str) -> None:
+    rule, _, threshold = judge(lang, text, CleanConfig(languages=(), min_chars=100_000))
+    assert (rule, threshold) == ("min_chars", "40000" if lang in ("zh", "ja") else "100000")
 
 
-@given(value=st.floats(0, 1), threshold=st.floats(0, 1))
-def test_a_value_at_its_bound_is_kept(value: float, threshold: float) -> None:
-    assert Rule("min_x", "x", threshold).broken_by(value) == (value < threshold)
-    assert Rule("max_x", "x", threshold).broken_by(value) == (value > threshold)
+def test_rules_that_are_switched_off_drop_nothing() -> None:
+    names = {rule.name for rules in BOOK.profiles.values() for rule in rules}
+    config = CleanConfig(languages=(), thresholds=dict.fromkeys(names, "off"))
+    assert all(judge(lang, text, config)[0] == "" for lang, text in JUNK.values())
 
 
-def test_every_rule_is_named_after_the_setting_of_its_threshold() -> None:
-    assert {rule.name for rule in RULES} == {name for name in vars(CleanConfig()) if name.startswith(("min_", "max_"))}
+def test_every_rule_says_what_it_is_against() -> None:
+    assert all(len(rule.why) > 3 for rules in BOOK.profiles.values() for rule in rules)
 
 
-def test_shares_of_one_and_zero_switch_all_but_length_off() -> None:
-    off = {
-        rule.name: (0.0 if rule.name.startswith("min_") else 1.0) for rule in RULES if not rule.name.endswith("chars")
-    }
-    rules = rules_of(CleanConfig(**off, min_chars=1))
-    assert all(first_breach(measure(text), lang, rules) is None for lang, text in JUNK.values())
+@pytest.mark.parametrize("lang", ["en", "zh", "ja", "de"])
+def test_every_language_has_a_length_and_a_repetition_rule(lang: str) -> None:
+    names = [rule.name for rule in rules_of(BOOK, lang)]
+    assert names.index("min_chars") < names.index("max_repeated_ngram_share")
 
 
-@pytest.mark.parametrize(
-    ("setting", "key"),
-    [
-        ({"min_chars": -1}, "clean.min_chars"),
-        ({"min_chars": 500, "max_chars": 100}, "clean.min_chars"),
-        ({"max_symbol_share": 1.2}, "clean.max_symbol_share"),
-        ({"min_function_word_share_zh": -0.1}, "clean.min_function_word_share_zh"),
-        ({"cjk_length_scale": 0.0}, "clean.cjk_length_scale"),
-        ({"shards_at_once": 0}, "clean.shards_at_once"),
-    ],
-)
-def test_an_impossible_threshold_is_refused_by_its_key(setting: dict[str, float], key: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        CleanConfig(**setting)
-    assert caught.value.where == key
+def rules_of(book: RuleBook, lang: str) -> list[Rule]:
+    return list(book.profiles[book.profile_of("web", lang, {})])

@@ -1,4 +1,4 @@
-"""Every character of a text in one of nine classes, by one table look-up over the whole text.
+"""Every character of many texts in one of fourteen classes, by one table look-up over all of them at once.
 
 The classes serve Chinese and English alike: hanzi and kana are wide letters, full-width marks count as the punctuation
 they are, and hanzi outside common use are a class of their own, because text read in a wrong encoding is full of them.
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 Codes = NDArray[np.uint32]
 Classes = NDArray[np.uint8]
 
-OTHER, LETTER, WIDE, DIGIT, PUNCTUATION, SYMBOL, SPACE, BAD, RARE = range(9)
-NUM_CLASSES = 9
+OTHER, LETTER, LATIN, UPPER, LATIN_UPPER, HAN, KANA, DIGIT, PUNCTUATION, SYMBOL, SPACE, NEWLINE, BAD, RARE = range(14)
+NUM_CLASSES = 16
 # Punctuation that prose uses, half and full width; all other marks count as symbols.
 _PROSE_MARKS = frozenset(
     ".,;:!?'\"()-~\u2013\u2014\u2015\u2018\u2019\u201c\u201d\u2026\u00a1\u00bf\u00ab\u00bb\u00b7"
@@ -35,28 +35,37 @@ def codes_of(text: str) -> Codes:
 
 def classify(codes: Codes) -> Classes:
     """The class of each code point."""
-    classes: Classes = _table()[np.minimum(codes, 0xFFFF)]
+    classes: Classes = _table().take(codes, mode="clip")
     beyond = codes > 0xFFFF
     if beyond.any():
         classes[beyond] = np.where((codes[beyond] >= 0x20000) & (codes[beyond] < 0x40000), RARE, SYMBOL)
     return classes
 
 
-def count_misread(codes: Codes) -> int:
-    """Characters in runs of three or more from the upper half of Latin-1, accented letters among them.
+def lower(codes: Codes) -> Codes:
+    """Each code point in lower case, where that is one code point; the others stay."""
+    lowered: Codes = _lower_table().take(codes, mode="clip")
+    beyond = codes > 0xFFFF
+    if beyond.any():
+        lowered[beyond] = codes[beyond]
+    return lowered
+
+
+def find_misread(codes: Codes) -> NDArray[np.int64]:
+    """Places of characters in runs of three or more from the upper half of Latin-1, accented letters among them.
 
     No language writes so, but UTF-8 or GBK read as Latin-1 or Windows-1252 does.
     """
     upper = (codes >= 0x80) & (codes <= 0xFF)
     if len(codes) < 3 or not upper.any():
-        return 0
+        return np.zeros(0, dtype=np.int64)
     letters = (codes >= 0xC0) & (codes <= 0xFF)
     upper |= ((codes >= 0x2013) & (codes <= 0x203A)) | np.isin(codes, _WINDOWS)
     triple = upper[:-2] & upper[1:-1] & upper[2:] & (letters[:-2] | letters[1:-1] | letters[2:])
     inside = np.zeros(len(codes), dtype=np.bool_)
     for shift in range(3):
         inside[shift : len(codes) - 2 + shift] |= triple
-    return int(inside.sum())
+    return np.flatnonzero(inside)
 
 
 @cache
@@ -67,23 +76,38 @@ def _table() -> Classes:
     return table
 
 
+@cache
+def _lower_table() -> Codes:
+    lowered = [chr(code).lower() for code in range(0x10000)]
+    return np.array([ord(low) if len(low) == 1 else code for code, low in enumerate(lowered)], dtype=np.uint32)
+
+
 def _class_of(char: str) -> int:
     category = unicodedata.category(char)
+    if char == "\n":
+        return NEWLINE
     if char.isspace() or category[0] == "Z":
         return SPACE
     if char == "\ufffd" or category in ("Cc", "Co", "Cn"):
         return BAD
     if "\u3041" <= char <= "\u30ff":
-        return WIDE
+        return KANA
     if "\u3400" <= char <= "\u9fff" or "\uf900" <= char <= "\ufaff":
-        return WIDE if char in _common_hanzi() else RARE
+        return HAN if char in _common_hanzi() else RARE
     if category[0] in "LM":
-        return LETTER
+        return _letter_of(char, category)
     if category[0] == "N":
         return DIGIT
     if char in _PROSE_MARKS:
         return PUNCTUATION
     return SYMBOL if category[0] in "PS" else OTHER
+
+
+def _letter_of(char: str, category: str) -> int:
+    latin = char < "\u0250" or "\u1e00" <= char <= "\u1eff" or "\uff21" <= char <= "\uff5a"
+    if category == "Lu":
+        return LATIN_UPPER if latin else UPPER
+    return LATIN if latin else LETTER
 
 
 @cache

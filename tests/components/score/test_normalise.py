@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.clean.normalise import normalise, without_faults
+from components.score.normalise import normalise, without_faults
 
 
 @pytest.mark.parametrize(
