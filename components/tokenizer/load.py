@@ -2,12 +2,14 @@
 
 A thin class over the `tokenizers` library. Hugging Face tokenizers recognise "<|end|>" inside any text, which would let
 a web page or a user's message close a turn; here special ids are only ever placed by our own code (`chat_format`,
-the `tokens` step). Byte-level, so `decode(encode(text)) == text` for every text that has a UTF-8 form.
+the `tokens` step). Every kind that the step trains is over bytes, so `decode(encode(text)) == text` for every text that
+has a UTF-8 form. Byte-level BPE takes a faster way to the same ids where that is proven, see `fast`; tokenizer.json
+remains the only file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from components.errors import StepError
+from components.tokenizer.fast import fast_encoder
 from components.tokenizer.special import SPECIAL_TOKENS
+from components.tokenizer.train import TIE
 
 FILE_NAME = "tokenizer.json"
 
@@ -60,17 +64,29 @@ class TextTokenizer:
         return cls(tokenizer)
 
     @property
+    def is_fast(self) -> bool:
+        """Whether ids come by the fast way, see `fast`."""
+        return self._fast is not None
+
+    @property
     def vocab_size(self) -> int:
         """Number of ids, the special ones included: the size of the embedding table."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; never one of 0 to 6, whatever the text holds. No begin or end token is added."""
+        if self._fast is not None:
+            return self._fast(text)
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, on the library's own threads (TOKENIZERS_PARALLELISM=false keeps it to one)."""
+        """`encode` of each text.
+
+        Without the fast way on the library's own threads; TOKENIZERS_PARALLELISM=false keeps it to one.
+        """
+        if self._fast is not None:
+            return list(map(self._fast, texts))
         return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
@@ -91,10 +107,16 @@ class TextTokenizer:
     def token_bytes(self) -> tuple[int, ...]:
         """Bytes of text behind every id, by id.
 
-        In a byte-level vocabulary each character of a token's name stands for one byte, so its length is the answer.
+        In a byte-level vocabulary each character of a token's name stands for one byte, so its length is the answer;
+        the tie that WordPiece puts before a token inside a piece stands for none.
         """
-        names = (self._tokenizer.id_to_token(index) for index in range(self.vocab_size))
-        return tuple(0 if index < len(SPECIAL_TOKENS) else len(name or "") for index, name in enumerate(names))
+        names = (self._tokenizer.id_to_token(index) or "" for index in range(self.vocab_size))
+        sizes = (len(name.removeprefix(TIE)) for name in names)
+        return tuple(0 if index < len(SPECIAL_TOKENS) else size for index, size in enumerate(sizes))
+
+    @cached_property
+    def _fast(self) -> Callable[[str], list[int]] | None:
+        return fast_encoder(self._tokenizer.to_str())
 
 
 def _read(path: Path) -> Tokenizer:

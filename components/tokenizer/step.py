@@ -1,4 +1,4 @@
-"""The tokenizer step: trains byte-level BPE on the corpus, or takes a given tokenizer after checking it.
+"""The tokenizer step: trains a tokenizer of one of five kinds on the corpus, or takes a given one after checking it.
 
 The artifact is a Hugging Face tokenizer folder that `transformers.AutoTokenizer` loads: tokenizer.json as the library
 writes it, and tokenizer_config.json, written here so that the step need not import `transformers`.
@@ -6,23 +6,24 @@ writes it, and tokenizer_config.json, written here so that the step need not imp
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.context import Context, Metrics
-from components.errors import Preempted, StepError
+from components.errors import StepError
 from components.posttrain.chat_format import CHAT_TEMPLATE
 from components.publish import publish_bytes, publish_json
+from components.shardwise import map_in_waves, work_folder
 from components.tokenizer.config import SMALLEST_VOCABULARY, TokenizerConfig
 from components.tokenizer.special import BOS, EOS, PAD, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
-    from components.documents import Document
+    from components.tokenizer.counting import Entry
     from components.tokenizer.load import TextTokenizer
 
-VERSION = 1
+VERSION = 2
 
 _MEASURED_BYTES = 2_000_000  # of the documents of smallest id, for bytes_per_token: a second of encoding
 _PROBE = (
@@ -60,20 +61,31 @@ def tokenizer(ctx: Context, config: TokenizerConfig, documents: Path, given: Pat
 
 
 def _trained(ctx: Context, config: TokenizerConfig, documents: Path) -> bytes:
-    from components.tokenizer.train import train_bpe
+    from components.tokenizer.train import train
 
-    counts: Counter[str] = Counter()
-    trained = train_bpe(_texts(ctx, config, documents, counts), config.vocab_size, config.min_frequency)
+    table, counted = _table(ctx, config, documents)
+    ctx.progress(counted["documents"], counted["documents"], "documents", f"learning from {len(table)} pieces")
+    trained = train(config.kind, config.segmenter, table, config.vocab_size, config.min_frequency)
     reached = trained.get_vocab_size()
     if reached < config.vocab_size:
         raise StepError(
-            f"The corpus is too small for the vocabulary: {counts['documents']} documents of {counts['bytes']} bytes "
-            f"have repeated pairs for {reached} ids, {config.vocab_size} were asked for.",
+            f"The corpus is too small for the vocabulary: {counted['documents']} documents of {counted['bytes']} bytes "
+            f"have {_MATERIAL[config.kind]} for {reached} ids, {config.vocab_size} were asked for.",
             where=f"tokenizer.vocab_size={config.vocab_size}",
             fix=_smaller_vocabulary(reached),
         )
-    ctx.progress(counts["documents"], counts["documents"], "documents", f"{reached} ids")
+    note = f"{reached} ids" + (f", {counted['left_out']} rare pieces left out" if counted["left_out"] else "")
+    ctx.progress(counted["documents"], counted["documents"], "documents", note)
     return str(trained.to_str(pretty=True)).encode()
+
+
+_MATERIAL = {
+    "bpe": "repeated pairs",
+    "wordpiece": "repeated pairs",
+    "unigram": "repeated substrings",
+    "word": "repeated words",
+    "character": "repeated characters",
+}
 
 
 def _smaller_vocabulary(reached: int) -> str:
@@ -83,33 +95,31 @@ def _smaller_vocabulary(reached: int) -> str:
     return f"set tokenizer.vocab_size={size}, or crawl more pages"
 
 
-def _texts(ctx: Context, config: TokenizerConfig, documents: Path, counts: Counter[str]) -> Iterator[str]:
-    """Texts to train on, up to `train_bytes`; counts what it gives."""
-    for document in _read(documents):
-        if counts["bytes"] >= config.train_bytes:
-            break
-        if counts["documents"] % 1000 == 0:
-            ctx.progress(counts["documents"], None, "documents", "counting pairs")
-            if ctx.should_stop():
-                raise Preempted("The tokenizer stopped before training; it starts over next time.", where="tokenizer")
-        counts["documents"] += 1
-        counts["bytes"] += len(document.text.encode())
-        yield document.text
+def _table(ctx: Context, config: TokenizerConfig, documents: Path) -> tuple[list[Entry], Counter[str]]:
+    """The counted pieces to train on; and how many documents and bytes they are from, and occurrences left out."""
+    from components.documents import shard_paths
+    from components.tokenizer.counting import Share, count_share, limits_of, merge_tables, most_frequent, text_bytes
 
-
-def _read(documents: Path) -> Iterator[Document]:
-    from components.documents import read_documents
-
-    empty = True
-    for document in read_documents(documents):
-        empty = False
-        yield document
-    if empty:
+    shards = shard_paths(documents)
+    sizes = map_in_waves(ctx, text_bytes, shards, 8 * config.shards_at_once, "shards measured")
+    if not sum(sizes):
         raise StepError(
             "There are no documents to make a tokenizer for.",
             where=str(documents),
             fix="look at why the steps before dropped everything: summary.json of clean and dedup names the rules",
         )
+    work = work_folder(ctx, VERSION, config, shards)
+    shares = [
+        Share(shard, work / shard.name, limit, config.kind, config.segmenter)
+        for shard, limit in zip(shards, limits_of(sizes, config.train_bytes), strict=True)
+        if limit
+    ]
+    parts = map_in_waves(ctx, count_share, shares, config.shards_at_once, "shards counted")
+    merge_tables([share.target for share in shares], work / "all.arrow")
+    table, left_out = most_frequent(work / "all.arrow", config.max_pieces)
+    shutil.rmtree(work)
+    totals = {name: sum(int(str(part[name])) for part in parts) for name in ("documents", "bytes")}
+    return table, Counter(totals | {"left_out": left_out})
 
 
 def _given(source: Path) -> bytes:
@@ -144,9 +154,11 @@ def _hugging_face_config() -> dict[str, object]:
 
 def _compression(loaded: TextTokenizer, documents: Path) -> Metrics:
     """Bytes of text per id, overall, for English and for Chinese."""
+    from components.documents import read_documents
+
     texts: dict[str, list[str]] = {}
     sizes: Counter[str] = Counter()
-    for document in _read(documents):
+    for document in read_documents(documents):
         texts.setdefault(document.lang, []).append(document.text)
         sizes[document.lang] += len(document.text.encode())
         if sizes.total() >= _MEASURED_BYTES:
