@@ -179,7 +179,7 @@ def _shard(paths: Sequence[Path], doc_id: bytes) -> Path | None:
 
 
 def _matching(artifact: Path, test: Callable[[pa.Array], pa.Array]) -> Iterator[Name]:
-    for batch in _name_batches([*shard_paths(artifact), *dropped_paths(artifact)]):
+    for batch in named_batches([*shard_paths(artifact), *dropped_paths(artifact)]):
         mask = test(batch.column("url"))
         for row in batch.filter(mask).to_pylist():
             yield Name(row["doc_id"], row["url"])
@@ -191,16 +191,16 @@ def _alike(one: str, other: str) -> int:
 
 
 def _kept_and_dropped(artifact: Path) -> Iterator[str]:
-    for batch in _name_batches([*shard_paths(artifact), *dropped_paths(artifact)]):
+    for batch in named_batches([*shard_paths(artifact), *dropped_paths(artifact)]):
         yield from batch.column("url").to_pylist()
 
 
 def _names(path: Path) -> Iterator[tuple[bytes, str]]:
-    for batch in _name_batches([path]):
+    for batch in named_batches([path]):
         yield from zip(batch.column("doc_id").to_pylist(), batch.column("url").to_pylist(), strict=True)
 
 
-def _name_batches(paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+def named_batches(paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
     """Ids and URLs of some files, batch by batch; nothing else is decoded."""
     import pyarrow as pa
 
