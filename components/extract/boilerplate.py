@@ -9,7 +9,6 @@ and need none, because such single words are links or buttons and go as those.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 # Never text of the page, whatever they hold. Captions are left out because they stand between paragraphs unrelated.
 _INVISIBLE = """
@@ -84,12 +83,11 @@ _RELATED = re.compile(
 )
 
 
-def is_hidden(style: str) -> bool:
+def is_hidden(style: str | None) -> bool:
     """Tells whether an inline style hides the element."""
-    return _HIDDEN_STYLE.search(style) is not None
+    return style is not None and _HIDDEN_STYLE.search(style) is not None
 
 
-@lru_cache(maxsize=65_536)
 def names_boilerplate(class_and_id: str) -> bool:
     """Tells whether the class and id attributes of an element name it as boilerplate."""
     if any(word.lower() in _CLASS_WORDS for word in _WORDS.findall(class_and_id)):

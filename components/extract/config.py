@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.configuring import require, runtime
+from components.configuring import added, require, require_choice, runtime
+
+FORMS = ("plain", "markdown")
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,9 @@ class ExtractConfig:
         shards: Number of document shards; later steps keep it. More shards, more work in parallel.
         max_page_bytes: Larger pages are dropped (rule `page_bytes`).
         max_replaced_share: Largest share of undecodable characters in a page's text (rule `encoding`).
+        form: How structure shows in the text: `plain` is a line per heading, paragraph, list item and table row;
+            `markdown` marks headings, items, tables and code as well.
+        links: Whether to write the side table of links.
         wave_pages: Pages between two looks at the clock: after each wave work is saved and a stop obeyed. Larger
             waves keep more workers busy.
     """
@@ -25,6 +30,8 @@ class ExtractConfig:
     max_page_bytes: int = 8_000_000
     max_replaced_share: float = 0.01
     wave_pages: int = runtime(512)
+    form: str = added("plain")
+    links: bool = added(True)
 
     def __post_init__(self) -> None:
         require(bool(self.source), "extract.source", repr(self.source), "must not be empty", "extract.source=web")
@@ -46,3 +53,4 @@ class ExtractConfig:
         require(
             self.wave_pages > 0, "extract.wave_pages", self.wave_pages, "must be at least 1", "extract.wave_pages=512"
         )
+        require_choice("extract.form", self.form, FORMS)

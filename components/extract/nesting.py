@@ -10,29 +10,58 @@ times what written pages have.
 from __future__ import annotations
 
 import re
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
 
 MAX_OPEN_ELEMENTS = 5000
 MAX_OPEN_FORMATTING = 500
-_FORMATTING = re.compile(r"<(/?)(?:a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?=[\s/>])", re.IGNORECASE)
+_FORMATTING = re.compile(
+    r"<(/?)(?:[abisu]|big|code|em|font|nobr|small|str(?:ike|ong)|tt)(?=[ \t\n\r\f/>])", re.IGNORECASE
+)
 # All that a later sibling does not close by itself.
 _ELEMENTS = re.compile(
     r"<(/?)(?!(?:p|li|d[dt]|t[drh]|tbody|thead|tfoot|option|br|img|hr|input|meta|link|col|area|base|wbr|source|param)\b)[a-z]",
     re.IGNORECASE,
 )
+_TAG = ord("<")
+# What formatting elements begin with: other names that share it are counted as well, which errs on the safe side.
+_BEGINNINGS = [name + end for name in "abisu" for end in " \t\n\r\f/>"]
+_BEGINNINGS += ["bi", "co", "em", "fo", "no", "sm", "st", "tt"]
 
 
 def open_tags(html: str) -> int:
     """Most elements open at once, as a share of what the parser can take: above 1.0 it is not to be tried.
 
+    Nearly all pages have fewer formatting tags than may be open at once, which a count of the two bytes behind each
+    "<" tells in a third of the time that the pattern takes.
+
     Returns:
-        The share, times 1,000, as a whole number, so that it reads well in the ledger; 0 for short pages.
+        The share, times 1,000, as a whole number, so that it reads well in the ledger; 0 for pages that cannot be deep.
     """
-    if html.count("<") <= MAX_OPEN_FORMATTING:
+    raw = np.frombuffer(html.encode("utf-8", "surrogatepass") + b"  ", np.uint8)
+    places = np.flatnonzero(raw == _TAG)
+    if len(places) <= MAX_OPEN_FORMATTING:
         return 0
-    formatting = _peak(_FORMATTING, html) * 1000 // MAX_OPEN_FORMATTING
-    if html.count("<") <= MAX_OPEN_ELEMENTS:
+    pairs = raw[places + 1].astype(np.uint16) << 8 | raw[places + 2]
+    formatting = 0
+    if np.count_nonzero(_opens_formatting()[pairs]) > MAX_OPEN_FORMATTING:
+        formatting = _peak(_FORMATTING, html) * 1000 // MAX_OPEN_FORMATTING
+    if len(places) <= MAX_OPEN_ELEMENTS:
         return formatting
     return max(formatting, _peak(_ELEMENTS, html) * 1000 // MAX_OPEN_ELEMENTS)
+
+
+@cache
+def _opens_formatting() -> npt.NDArray[np.bool_]:
+    """For each pair of bytes behind a "<", whether it may open a formatting element."""
+    table = np.zeros(1 << 16, np.bool_)
+    for text in _BEGINNINGS:
+        for first in (text[0], text[0].upper()):
+            for second in (text[1], text[1].upper()):
+                table[ord(first) << 8 | ord(second)] = True
+    return table
 
 
 def _peak(pattern: re.Pattern[str], html: str) -> int:

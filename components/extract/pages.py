@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from components.crawl.urls import join
 from components.crawl.warc_read import Page
 from components.documents import Document, Dropped, Outcome, make_doc_id
 from components.extract.config import ExtractConfig
 from components.extract.decode import decode_page
-from components.extract.language import detect_language
-from components.extract.main_text import extract_main_text
+from components.extract.language import detect_language_and_script
+from components.extract.links import PageLinks, resolve
 from components.extract.nesting import open_tags
+from components.extract.reading import read_html
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _LOOKS_LIKE_HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
@@ -33,43 +36,93 @@ class PageGroup:
     pages: Sequence[Page]
 
 
-def extract_group(group: PageGroup) -> Outcome:
+@dataclass
+class GroupOutcome:
+    """What became of some pages.
+
+    Attributes:
+        outcome: Their documents, and the ledger rows of the others.
+        links: The links of the documents.
+    """
+
+    outcome: Outcome = field(default_factory=Outcome)
+    links: list[PageLinks] = field(default_factory=list)
+
+
+def extract_group(group: PageGroup) -> GroupOutcome:
     """Extracts some pages; what becomes of a page depends on that page alone."""
-    outcome = Outcome()
+    result = GroupOutcome()
     for page in group.pages:
-        result = extract_page(page, group.config)
-        if isinstance(result, Document):
-            outcome.kept.append(result)
+        document, targets = extract_whole(page, group.config)
+        if isinstance(document, Document):
+            result.outcome.kept.append(document)
+            result.links.append((document.doc_id, targets))
         else:
-            outcome.dropped.append(result)
-    return outcome
+            result.outcome.dropped.append(document)
+    return result
 
 
 def extract_page(page: Page, config: ExtractConfig) -> Document | Dropped:
-    """Extracts one page. Never raises, whatever its bytes."""
+    """Extracts one page, without its links. Never raises, whatever its bytes."""
+    return extract_whole(page, config)[0]
+
+
+def extract_whole(page: Page, config: ExtractConfig) -> tuple[Document | Dropped, list[str]]:
+    """Extracts one page, and where it leads if `config.links`. Never raises, whatever its bytes."""
     doc_id = make_doc_id(config.source, page.url, page.payload)
+    html = _decoded(page, config)
+    if isinstance(html, _Refusal):
+        return Dropped(doc_id, page.url, *html), []
+    reading = read_html(html, page.url, page.headers, config.form, config.links)
+    refusal = _judged(reading.text, config)
+    if refusal is not None:
+        return Dropped(doc_id, page.url, *refusal), []
+    lang, script = detect_language_and_script(reading.text)
+    document = Document(
+        doc_id,
+        config.source,
+        page.url,
+        lang,
+        reading.title,
+        reading.text,
+        script,
+        reading.date,
+        reading.licence,
+        reading.opt_out,
+    )
+    return document, resolve(join(page.url, reading.base) or page.url, reading.references)
 
-    def drop(rule: str, value: object, threshold: object) -> Dropped:
-        return Dropped(doc_id, page.url, rule, str(value), str(threshold))
 
+class _Refusal(NamedTuple):
+    """Why a page is dropped."""
+
+    rule: str
+    value: str
+    threshold: str
+
+
+def _decoded(page: Page, config: ExtractConfig) -> str | _Refusal:
+    """A page's HTML, if it is a page that can be read."""
     content_type = page.headers.get("content-type", "")
     if page.status != 200:
-        return drop("status", page.status, 200)
+        return _Refusal("status", str(page.status), "200")
     if not _is_html(content_type, page.payload):
-        return drop("content_type", content_type.split(";")[0].strip() or "unknown", ", ".join(_HTML_TYPES))
+        return _Refusal("content_type", content_type.split(";")[0].strip() or "unknown", ", ".join(_HTML_TYPES))
     if len(page.payload) > config.max_page_bytes:
-        return drop("page_bytes", len(page.payload), config.max_page_bytes)
+        return _Refusal("page_bytes", str(len(page.payload)), str(config.max_page_bytes))
     html = decode_page(page.payload, content_type).text
     nesting = open_tags(html)
-    if nesting > _MAX_OPEN_TAGS:
-        return drop("nesting", nesting, _MAX_OPEN_TAGS)
-    main = extract_main_text(html)
-    if not main.text:
-        return drop("no_text", 0, 1)
-    faults = len(_FAULTS.findall(main.text)) / len(main.text)
+    return html if nesting <= _MAX_OPEN_TAGS else _Refusal("nesting", str(nesting), str(_MAX_OPEN_TAGS))
+
+
+def _judged(text: str, config: ExtractConfig) -> _Refusal | None:
+    """Why a text is none, if so."""
+    if not text:
+        return _Refusal("no_text", "0", "1")
+    faults = len(_FAULTS.findall(text)) / len(text)
     if faults > config.max_replaced_share:
-        return drop("encoding", f"{faults:.4f}", config.max_replaced_share)
-    return Document(doc_id, config.source, page.url, detect_language(main.text), main.title, main.text)
+        return _Refusal("encoding", f"{faults:.4f}", str(config.max_replaced_share))
+    return None
 
 
 def _is_html(content_type: str, payload: bytes) -> bool:

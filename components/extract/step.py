@@ -1,6 +1,7 @@
-"""Takes crawled pages apart into documents: text, title and language of every HTML page that has any.
+"""Takes crawled pages apart into documents: text, title, language, date, licence and links of every page that has text.
 
     documents/, dropped/, summary.json     see components.documents
+    links/                                 see components.extract.links; absent with `links=false`
 
 Pages are read in the order of the WARC files, in waves; a wave's documents are kept in `ctx.scratch`, so that a stopped
 step goes on behind the last full wave. A page's document depends on that page alone and its shard on its id, so
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from components.crawl.warc_read import Page
     from components.documents import Document, Dropped
 
-VERSION = 1
+VERSION = 2
 
 _GROUP_PAGES = 32
+_LINKS = "links.arrow"
 
 
 def extract(ctx: Context, config: ExtractConfig, pages: Path) -> Metrics:
@@ -48,8 +50,8 @@ def extract(ctx: Context, config: ExtractConfig, pages: Path) -> Metrics:
     from components.documents import write_summary
 
     waves = _extract_waves(ctx, config, pages / "warc")
-    kept, dropped = _condensed(ctx, waves)
-    tasks = [_Assembly(kept, dropped, ctx.output, index, config.shards) for index in range(config.shards)]
+    sorted_files = _condensed(ctx, waves)
+    tasks = [_Assembly(*sorted_files, ctx.output, index, config) for index in range(config.shards)]
     summary = write_summary(ctx.output, map_in_waves(ctx, _assemble, tasks, len(tasks), "shards"))
     if not summary["kept"]:
         raise _nothing_kept(summary)
@@ -85,23 +87,32 @@ def _finished_waves(folder: Path) -> tuple[list[Path], int, int]:
 
 def _extract_wave(ctx: Context, config: ExtractConfig, pages: list[Page], folder: Path) -> int:
     from components.documents import Outcome, write_shard
+    from components.extract.links import write_links
     from components.extract.pages import PageGroup, extract_group
 
     groups = [PageGroup(config, pages[i : i + _GROUP_PAGES]) for i in range(0, len(pages), _GROUP_PAGES)]
-    outcomes = ctx.map(extract_group, groups)
+    results = ctx.map(extract_group, groups)
+    outcomes = [result.outcome for result in results]
     whole = Outcome([d for o in outcomes for d in o.kept], [d for o in outcomes for d in o.dropped])
+    write_links(folder / _LINKS, sorted(page for result in results for page in result.links), grouped=True)
     publish_json(folder / "part.json", write_shard(folder, 0, whole))
     return len(whole.kept)
 
 
-def _condensed(ctx: Context, waves: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The waves' documents and ledgers, merged until they are few enough to be read side by side."""
+def _condensed(ctx: Context, waves: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
+    """The waves' documents, ledgers and links, merged until they are few enough to be read side by side."""
     from components.documents import DOCUMENTS, DROPPED, condense, dropped_paths, shard_paths
+    from components.extract.links import condense_links
 
     kept = [path for wave in waves for path in shard_paths(wave)]
     dropped = [path for wave in waves for path in dropped_paths(wave)]
+    links = [wave / _LINKS for wave in waves]
     place = ctx.scratch / "merged" / waves[-1].parent.name if waves else ctx.scratch
-    return condense(kept, place / "documents", DOCUMENTS), condense(dropped, place / "dropped", DROPPED)
+    return (
+        condense(kept, place / "documents", DOCUMENTS),
+        condense(dropped, place / "dropped", DROPPED),
+        condense_links(links, place / "links"),
+    )
 
 
 @dataclass(frozen=True)
@@ -110,21 +121,27 @@ class _Assembly:
 
     kept: list[Path]
     dropped: list[Path]
+    links: list[Path]
     output: Path
     index: int
-    num_shards: int
+    config: ExtractConfig
 
 
 def _assemble(task: _Assembly) -> Part:
     from components.documents import ShardWriter, merge_documents, merge_dropped
+    from components.extract.links import merge_links, write_links
 
+    num_shards = task.config.shards
     repeats: list[Dropped] = []
     with ShardWriter(task.output, task.index) as writer:
-        for document in first_of_each(merge_documents(task.kept, task.index, task.num_shards), repeats):
+        for document in first_of_each(merge_documents(task.kept, task.index, num_shards), repeats):
             writer.keep(document)
-        ledger = merge_dropped(task.dropped, task.index, task.num_shards)
+        ledger = merge_dropped(task.dropped, task.index, num_shards)
         for row in heapq.merge(ledger, repeats, key=lambda row: (row.doc_id, row.url, row.rule)):
             writer.drop(row)
+    if task.config.links:
+        path = task.output / "links" / f"shard-{task.index:05d}.arrow"
+        write_links(path, merge_links(task.links, task.index, num_shards))
     return writer.part
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.extract.main_text import extract_main_text
+from components.extract.reading import read_html
 
 ENGLISH = [
     "The river rose two metres in one night, and by morning the lower street was under water.",
@@ -55,7 +55,7 @@ CHINESE_TABLE = f"""<html><head><title>下街涨水了</title></head><body><tabl
 
 
 def lines_of(html: str) -> list[str]:
-    return extract_main_text(html).text.split("\n")
+    return read_html(html).text.split("\n")
 
 
 def test_an_english_article_comes_out_as_headline_paragraphs_and_list() -> None:
@@ -84,7 +84,7 @@ def test_a_chinese_article_in_a_layout_table_comes_out_line_by_line() -> None:
 )
 def test_the_title_is_the_pages_and_not_the_sites(head: str, body: str, title: str) -> None:
     html = f"<html><head>{head}</head><body>{body}{paragraphs(ENGLISH)}</body></html>"
-    assert extract_main_text(html).title == title
+    assert read_html(html).title == title
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_page_whose_text_stands_in_an_aside_is_not_empty() -> None:
 
 def test_a_page_of_links_alone_has_no_text() -> None:
     links = "".join(f"<li><a href=/{i}>word{i}</a></li>" for i in range(50))
-    assert extract_main_text(f"<body><ul>{links}</ul></body>").text == ""
+    assert read_html(f"<body><ul>{links}</ul></body>").text == ""
 
 
 TAGS = ["p", "div", "a href=x", "li", "ul", "table", "td", "h1", "pre", "br", "nav", "article", "b", "dl", "dd", "svg"]
@@ -175,8 +175,8 @@ PIECE = st.one_of(
 
 @given(st.lists(PIECE, max_size=60).map("".join))
 def test_any_soup_of_tags_is_read_without_a_crash_and_as_clean_lines(html: str) -> None:
-    main = extract_main_text(html)
+    main = read_html(html)
     main.text.encode()
     main.title.encode()
     assert all(line == line.rstrip("\n") for line in main.text.split("\n"))
-    assert extract_main_text(html) == main
+    assert read_html(html) == main

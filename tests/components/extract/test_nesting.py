@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.extract.main_text import extract_main_text
+from components.extract.reading import read_html
 from components.extract.nesting import MAX_OPEN_ELEMENTS, MAX_OPEN_FORMATTING, open_tags
 
 
@@ -42,5 +42,5 @@ def test_pages_just_inside_the_limits_are_still_extracted() -> None:
     formatting = "".join(f"<b class=x{i}><p>" for i in range(MAX_OPEN_FORMATTING - 1)) + "A sentence in bold."
     assert open_tags(deep) <= 1000
     assert open_tags(formatting) <= 1000
-    assert extract_main_text(deep).text == "A sentence at the very bottom of the page."
-    assert extract_main_text(formatting).text == "A sentence in bold."
+    assert read_html(deep).text == "A sentence at the very bottom of the page."
+    assert read_html(formatting).text == "A sentence in bold."

@@ -1,0 +1,113 @@
+"""The chosen blocks of a page as text: plain lines, or light Markdown.
+
+Plain is a line per heading, paragraph, list item and table row, with code as it stands: what later steps count lines
+of, and what a conversation looks like. Markdown marks headings, list items, tables and code, for corpora that are to
+teach it. Both keep the indentation of code and the cells of a row together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.extract.blocks import HEADINGS, Block, Page
+
+_CELLS = frozenset(("td", "th"))
+_LISTS = frozenset(("ul", "ol", "menu", "dir"))
+_MAX_TERM_CHARS = 40
+
+
+def render(page: Page, kept: Sequence[int], form: str = "plain") -> str:
+    """The text of a page.
+
+    Args:
+        page: The page taken apart.
+        kept: Indices of its blocks that are text.
+        form: "plain" or "markdown".
+    """
+    if form == "markdown":
+        return _markdown(page, kept)
+    lines: list[str] = []
+    last: tuple[str, int] = ("", -1)
+    for i in kept:
+        block = page.blocks[i]
+        parent = page.containers[block.container].parent
+        if block.tag in _CELLS and last[0] in _CELLS and last[1] == parent:
+            lines[-1] += f" | {block.text}"
+        elif block.tag == "dd" and last == ("dt", parent) and len(lines[-1]) <= _MAX_TERM_CHARS:
+            lines[-1] += ("" if lines[-1].endswith((":", "\uff1a")) else ":") + f" {block.text}"
+        else:
+            lines.append(block.text)
+        last = (block.tag, parent)
+    return "\n".join(lines)
+
+
+def _markdown(page: Page, kept: Sequence[int]) -> str:
+    """Paragraphs, headings, lists, tables and code, a blank line between what is not of one list or table."""
+    parts: list[str] = []
+    last_kind = ""
+    last_row = last_item = -1
+    for i in kept:
+        block = page.blocks[i]
+        kind = _kind(page, block)
+        row = page.containers[block.container].parent
+        if kind == "row" and last_kind == "row" and row == last_row:
+            parts[-1] += f" | {_one_line(block.text)}"
+            continue
+        if kind == "item" and last_kind == "item" and _item(page, block) == last_item:
+            parts.append("\n  " + block.text.replace("\n", "\n  "))  # a further paragraph of one item
+            continue
+        if parts:
+            parts.append("\n" if kind == last_kind and kind in ("row", "item") else "\n\n")
+        parts.append(_marked(page, block, kind))
+        last_kind, last_row, last_item = kind, row, _item(page, block)
+    return "".join(parts)
+
+
+def _kind(page: Page, block: Block) -> str:
+    if block.tag in HEADINGS:
+        return "heading"
+    if block.tag == "pre":
+        return "code"
+    if block.tag in _CELLS:
+        return "row"
+    return "item" if _item(page, block) >= 0 else "text"
+
+
+def _item(page: Page, block: Block) -> int:
+    """The list item that a block stands in, -1 if in none."""
+    index = block.container
+    while index >= 0:
+        tag = page.containers[index].tag
+        if tag == "li":
+            return index
+        if tag not in ("p", "div", "section"):
+            return -1
+        index = page.containers[index].parent
+    return -1
+
+
+def _marked(page: Page, block: Block, kind: str) -> str:
+    if kind == "heading":
+        return f"{'#' * int(block.tag[1])} {_one_line(block.text)}"
+    if kind == "code":
+        fence = "```" if "```" not in block.text else "~~~~"
+        return f"{fence}\n{block.text}\n{fence}"
+    if kind == "row":
+        return _one_line(block.text)
+    if kind == "item":
+        indent = "  " * (_depth(page, block) - 1)
+        return f"{indent}- " + block.text.replace("\n", f"\n{indent}  ")
+    return block.text
+
+
+def _depth(page: Page, block: Block) -> int:
+    """How many lists a block stands in."""
+    depth, index = 0, block.container
+    while index >= 0:
+        depth += page.containers[index].tag in _LISTS
+        index = page.containers[index].parent
+    return max(depth, 1)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ")
