@@ -2,8 +2,8 @@
 
 Both sides see the same split: byte models are trained on exactly the bytes of the documents that the language model was
 trained on, and scored on exactly the bytes of the validation documents it is scored on. The ids in the validation
-token shards say which those are. A language model is also charged for the ends of documents, byte models are not, so
-the comparison leans towards the byte models.
+and test token shards say which those are. A language model is also charged for the ends of documents, byte models are
+not, so the comparison leans towards the byte models.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from components.documents import read_documents
 from components.errors import StepError
 from components.evaluate import byte_models
 from components.model.transformer import Transformer
-from components.shards.format import map_tokens
+from components.shards.corpus import open_split
 from components.shards.loader import TokenRows, inputs_and_targets
 from components.training import metrics
 
@@ -47,7 +47,7 @@ def model_bits_per_byte(
             where=f"evaluate.length={length}",
             fix=f"set evaluate.length={model.config.max_length}",
         )
-    rows = TokenRows.open(val, length, max_documents=max_documents)
+    rows = TokenRows.open(val, length, max_documents)
     device = model.backbone.embed.weight.device
     nats = 0.0
     for batch in rows.rows_sequential(batch_size):
@@ -56,10 +56,9 @@ def model_bits_per_byte(
     return metrics.bits_per_byte(nats, rows.num_bytes), rows.num_bytes
 
 
-def validation_ids(val: Path) -> list[bytes]:
-    """The ids of the validation documents, in the order of the split."""
-    paths = sorted(val.glob("shard-*.arrow"))
-    return [doc_id for path in paths for doc_id in map_tokens(path).doc_ids.to_pylist()]
+def document_ids(folder: Path) -> list[bytes]:
+    """The ids of the documents of one split, in its order: `tokens / "val"`."""
+    return [doc_id for batch in open_split(folder).batches for doc_id in batch.doc_ids.to_pylist()]
 
 
 def byte_model_scores(documents: Path, val: Path, order: int, max_documents: int | None) -> dict[str, float]:
@@ -74,8 +73,8 @@ def byte_model_scores(documents: Path, val: Path, order: int, max_documents: int
     Returns:
         unigram, order<n> (bits per byte), train_bytes and val_bytes.
     """
-    ids = validation_ids(val)
-    held_out, scored = frozenset(ids), frozenset(ids[:max_documents])
+    ids = document_ids(val)
+    held_out, scored = frozenset([*ids, *document_ids(val.parent / "test")]), frozenset(ids[:max_documents])
     model = byte_models.train_byte_model(_texts(documents, held_out, inside=False), order)
     unigram = byte_models.ByteModel(model.orders[:1])
     texts = list(_texts(documents, scored, inside=True))

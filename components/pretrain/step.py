@@ -1,7 +1,8 @@
 """The pretraining step: launches the ranks, hands each the paths and seeds, returns what rank 0 measured.
 
 The artifact: `model/` (a Hugging Face folder), `curve.json` (one row per evaluation), `samples.json` (what the model
-writes at the end). Checkpoints live in the step's scratch: a killed run continues from the newest whole one.
+writes at the end), `order.json` (what the order of the rows depends on, see `components.shards.schedule`, and the
+number of steps). Checkpoints live in the step's scratch: a killed run continues from the newest whole one.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import cast
 from components.context import Context, Metrics
 from components.pretrain.config import PretrainConfig
 
-VERSION = 1
+VERSION = 2
 
 
-def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path) -> Metrics:
+def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path, rows: Path | None = None) -> Metrics:
     """Trains a language model from scratch.
 
     Args:
@@ -24,19 +25,23 @@ def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path
         config: The step's settings.
         tokens: Tokens artifact, with `train` and `val`.
         tokenizer: Tokenizer artifact the tokens were made with; travels with the model.
+        rows: Pack artifact made of the tokens; without one, all documents are joined and cut every `length` tokens.
 
     Returns:
         val_bpb (bits per byte of the validation split), train_loss (nats per token since the second last evaluation),
         steps, skipped, tokens, epochs, tokens_per_second (all ranks together), parameters.
 
     Raises:
-        StepError: If a split has too few tokens, or too many steps had a gradient that is not finite.
+        StepError: If a token shard is not as it was written, a split has too few tokens, or too many steps had a
+            gradient that is not finite.
         Preempted: If the run was asked to stop; a checkpoint is saved.
     """
     from components.pretrain.worker import Job, run_rank
+    from components.shards.verify import check_tokens
 
     seeds = {name: ctx.seed(name) for name in ("weights", "rows", "samples")}
-    job = Job(config, tokens, tokenizer, ctx.output, ctx.scratch, seeds)
+    check_tokens(tokens, config.verify == "full", ("train", "val"))
+    job = Job(config, tokens, tokenizer, rows, ctx.output, ctx.scratch, seeds)
     ranks = config.training.ranks
     ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
     return cast(Metrics, ctx.launch(partial(run_rank, job), ranks))

@@ -6,12 +6,14 @@ Shapes: B rows of a batch, T tokens of a row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.shards.loader import IGNORED, TokenRows, inputs_and_targets
+from components.shards.loader import IGNORED, Loader, RowBatch, TokenRows, inputs_and_targets
+from components.shards.prefetch import Prefetcher
 from components.training.config import TrainingConfig
 from components.training.engine import Engine
 from components.training.loop import Batch, to_device
@@ -26,36 +28,45 @@ class NextToken:
         train: Rows to learn from.
         validation: Rows to score.
         on_evaluate: Called after each scoring, on all ranks, with the engine and the step.
+        threads: Threads that read the batches of the next steps.
     """
 
     def __init__(
         self,
         config: TrainingConfig,
-        train: TokenRows,
+        train: Loader,
         validation: TokenRows,
         on_evaluate: Callable[[Engine, int], None],
+        threads: int = 0,
     ) -> None:
         self._config = config
         self._train = train
         self._validation = validation
         self._on_evaluate = on_evaluate
+        self._threads = threads
+        self._ahead: dict[tuple[int, int], Prefetcher[RowBatch]] = {}
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
         """This rank's share of the step's rows; the rank reads no others."""
-        size = self._config.batch_size
-        share = size // world_size
-        start = step * size + rank * share
-        positions = np.arange(start, start + share, dtype=np.int64)
-        rows = self._train.windows(self._train.order(positions))
+        if (rank, world_size) not in self._ahead:
+            read = partial(self._read, rank, world_size)
+            self._ahead[rank, world_size] = Prefetcher(read, self._threads)
+        rows = self._ahead[rank, world_size].get(step)
         micro = self._config.micro_batch
-        return [_batch(rows[first : first + micro]) for first in range(0, share, micro)]
+        return [
+            {
+                "tokens_BT": torch.from_numpy(rows.tokens[first : first + micro]),
+                "targets_BT": torch.from_numpy(rows.targets[first : first + micro]),
+            }
+            for first in range(0, len(rows.ids), micro)
+        ]
 
     def units(self, step: int) -> float:
-        """Tokens predicted in a step: rows are always full in training."""
-        return float(self.tokens(step))
+        """Tokens predicted in a step on all ranks; fewer than those read where rows are padded."""
+        return float(self._train.num_targets(step))
 
     def tokens(self, step: int) -> int:
-        """Tokens read in a step."""
+        """Tokens read in a step, padding included."""
         return self._config.batch_size * self._train.length
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
@@ -68,19 +79,24 @@ class NextToken:
 
         Every rank makes equally many passes: past the end of the split a batch has no targets.
         """
-        micro, num_rows = self._config.micro_batch, -(-(self._validation.num_tokens - 1) // self._validation.length)
+        micro, num_rows = self._config.micro_batch, self._validation.num_rows
         stride = micro * engine.world_size
         nats = 0.0
         for start in range(engine.rank * micro, -(-num_rows // stride) * stride, stride):
             wanted = np.arange(start, start + micro, dtype=np.int64)
-            batch = _batch(self._validation.windows(np.minimum(wanted, num_rows - 1)))
+            tokens_BT, targets_BT = inputs_and_targets(self._validation.windows(np.minimum(wanted, num_rows - 1)))
+            batch = {"tokens_BT": torch.from_numpy(tokens_BT), "targets_BT": torch.from_numpy(targets_BT)}
             batch["targets_BT"][wanted >= num_rows] = IGNORED
             nats += float(self.loss(engine.module, to_device(batch, engine.device)))
         [total] = engine.sum_over_ranks([nats])
         self._on_evaluate(engine, step)
         return {"val_bpb": bits_per_byte(total, self._validation.num_bytes)}
 
+    def close(self) -> None:
+        """Ends the threads that read ahead."""
+        for ahead in self._ahead.values():
+            ahead.close()
 
-def _batch(rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Batch:
-    tokens_BT, targets_BT = inputs_and_targets(rows)
-    return {"tokens_BT": torch.from_numpy(tokens_BT), "targets_BT": torch.from_numpy(targets_BT)}
+    def _read(self, rank: int, world_size: int, step: int) -> RowBatch:
+        share = self._config.batch_size // world_size
+        return self._train.batch(step, rank * share, (rank + 1) * share)

@@ -18,7 +18,8 @@ from components.pretrain.config import PretrainConfig
 from components.pretrain.sampling import Sampler
 from components.pretrain.task import NextToken
 from components.publish import publish_json
-from components.shards.loader import TokenRows
+from components.shards.loader import Loader, TokenRows
+from components.shards.schedule import Schedule
 from components.tokenizer.load import TextTokenizer
 from components.training.engine import make_engine
 from components.training.loop import TrainResult, train
@@ -32,6 +33,7 @@ class Job:
         config: The step's settings.
         tokens: Tokens artifact.
         tokenizer: Tokenizer artifact.
+        rows: Pack artifact, if there is one.
         output: Where rank 0 writes the artifact.
         scratch: Where checkpoints live.
         seeds: Of "weights", "rows" and "samples".
@@ -40,6 +42,7 @@ class Job:
     config: PretrainConfig
     tokens: Path
     tokenizer: Path
+    rows: Path | None
     output: Path
     scratch: Path
     seeds: Mapping[str, int]
@@ -49,9 +52,9 @@ def run_rank(job: Job, rank: Rank) -> Json:
     """Trains on one rank of a `launch`; returns the step's metrics."""
     text = TextTokenizer.from_folder(job.tokenizer)
     shape = model_shape(job.config.model, text)
-    rows, validation = _open(job)
+    loader, validation = _open(job)
     sampler = Sampler(job.config, shape, text, rank, job.seeds["samples"])
-    task = NextToken(job.config.training, rows, validation, sampler.write)
+    task = NextToken(job.config.training, loader, validation, sampler.write, job.config.loader_threads)
     model = Transformer(shape, torch.Generator().manual_seed(job.seeds["weights"]))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     engine = make_engine(model, job.config.training, rank)
@@ -63,8 +66,9 @@ def run_rank(job: Job, rank: Rank) -> Json:
         if rank.rank == 0:
             _publish(job, shape, weights, result, sampler)
     finally:
+        task.close()
         engine.close()
-    return {**_metrics(result, rows), "parameters": num_parameters}
+    return {**_metrics(result, loader), "parameters": num_parameters}
 
 
 def model_shape(config: ModelConfig, tokenizer: TextTokenizer) -> ModelConfig:
@@ -84,10 +88,15 @@ def model_shape(config: ModelConfig, tokenizer: TextTokenizer) -> ModelConfig:
     return config
 
 
-def _open(job: Job) -> tuple[TokenRows, TokenRows]:
+def schedule_of(config: PretrainConfig, seed: int) -> Schedule:
+    """What the order of the rows depends on; `seed` is the step's seed "rows"."""
+    return Schedule(seed, config.training.batch_size, config.length, config.mixture)
+
+
+def _open(job: Job) -> tuple[Loader, TokenRows]:
     config = job.config
-    rows = TokenRows.open(job.tokens / "train", config.length, job.seeds["rows"])
-    return rows, TokenRows.open(job.tokens / "val", config.length, max_documents=config.eval_documents)
+    loader = Loader.open(job.tokens, schedule_of(config, job.seeds["rows"]), job.rows)
+    return loader, TokenRows.open(job.tokens / "val", config.length, config.eval_documents)
 
 
 def _publish(
@@ -96,15 +105,17 @@ def _publish(
     save_model((shape, weights), job.output / "model", job.tokenizer)
     publish_json(job.output / "curve.json", result.curve)
     publish_json(job.output / "samples.json", {"step": result.steps, "samples": sampler.samples})
+    order = schedule_of(job.config, job.seeds["rows"]).to_json()
+    publish_json(job.output / "order.json", {**order, "steps": result.steps})
 
 
-def _metrics(result: TrainResult, rows: TokenRows) -> dict[str, Json]:
+def _metrics(result: TrainResult, loader: Loader) -> dict[str, Json]:
     return {
         "val_bpb": result.curve[-1]["val_bpb"],
         "train_loss": result.loss,
         "steps": result.steps,
         "skipped": result.skipped,
         "tokens": result.tokens,
-        "epochs": result.tokens / (rows.num_rows * rows.length),
+        "epochs": result.tokens / (loader.num_rows * loader.length),
         "tokens_per_second": result.tokens_per_second,
     }

@@ -1,28 +1,26 @@
-"""One document shard to one training and one validation shard of ids: the unit of work of the tokens step."""
+"""One document shard to one shard of ids for each side of the split: the unit of work of the tokens step."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import pyarrow as pa
 
-from components.documents import Document, read_shard
-from components.publish import publish_json
-from components.shards.format import TokenShard, token_dtype, write_tokens
-from components.shards.split import split_hash
+from components.documents import Document, iter_shard
+from components.publish import publish_json, read_json, sha256_of
+from components.shards.format import SPLITS, TokenDocument, TokenWriter, token_dtype
+from components.shards.split import Limits
 from components.tokenizer.load import TextTokenizer
 from components.tokenizer.special import BOS, EOS
 
-Counts: TypeAlias = dict[str, dict[str, int]]
-SPLITS = ("train", "val")
-COUNTS = ("documents", "tokens", "bytes")
+GROUPINGS = ("lang", "source")
 
-_BATCH = 512  # documents encoded at once: enough for the library's threads, little memory as Python ints
+_BATCH = 512  # documents encoded at once: enough for the library's threads
+_BATCH_CHARS = 1_000_000  # and characters: little memory as Python ints
 
 
 @dataclass(frozen=True)
@@ -32,64 +30,100 @@ class Encoding:
     Attributes:
         tokenizer: Folder of the tokenizer.
         output: Folder to write to.
-        key: Key of the split.
-        limit: Documents whose hash lies below it are for validation.
+        limits: The split.
     """
 
     tokenizer: Path
     output: Path
-    key: int
-    limit: int
+    limits: Limits
 
 
 def encode_shard(encoding: Encoding, path: Path) -> None:
-    """Writes the training and the validation shard of a document shard, under its name, and last what is in them."""
+    """Writes the shards of ids of a document shard, under its name, and last what is in them."""
     tokenizer = TextTokenizer.from_folder(encoding.tokenizer)
-    parts: dict[str, list[Document]] = {split: [] for split in SPLITS}
-    for document in read_shard(path):
-        parts["val" if split_hash(document.doc_id, encoding.key) < encoding.limit else "train"].append(document)
-    counts = {split: _write(encoding, tokenizer, documents, split, path.name) for split, documents in parts.items()}
-    publish_json(_done_path(encoding.output, path), counts)
+    dtype = token_dtype(tokenizer.vocab_size)
+    groups: dict[str, dict[str, Counter[str]]] = {
+        grouping: {split: Counter() for split in SPLITS} for grouping in GROUPINGS
+    }
+    with ExitStack() as stack:
+        writers = {
+            split: stack.enter_context(TokenWriter(encoding.output / split / path.name, dtype)) for split in SPLITS
+        }
+        for document, row in _encode(tokenizer, dtype, iter_shard(path)):
+            split = encoding.limits.side(document.cluster or document.doc_id)
+            writers[split].add(row)
+            for grouping in GROUPINGS:
+                name = getattr(document, grouping)
+                groups[grouping][split].update({f"documents {name}": 1, f"tokens {name}": len(row.ids)})
+    shards = {split: _entry(encoding.output / split / path.name, writer) for split, writer in writers.items()}
+    publish_json(done_path(encoding.output, path), {"shards": shards, "groups": groups})
 
 
 def is_done(output: Path, path: Path) -> bool:
     """Whether a document shard was encoded and its shards still lie in `output`."""
-    files = [_done_path(output, path), *(output / split / path.name for split in SPLITS)]
+    files = [done_path(output, path), *(output / split / path.name for split in SPLITS)]
     return all(file.exists() for file in files)
 
 
-def read_counts(output: Path, paths: Sequence[Path]) -> Counts:
-    """What `encode_shard` wrote for all these document shards together."""
-    total: Counts = {split: dict.fromkeys(COUNTS, 0) for split in SPLITS}
-    for path in paths:
-        part: Counts = json.loads(_done_path(output, path).read_text(encoding="utf-8"))
-        for split, counts in part.items():
-            for name, count in counts.items():
-                total[split][name] += count
-    return total
-
-
-def _done_path(output: Path, path: Path) -> Path:
+def done_path(output: Path, path: Path) -> Path:
+    """Where `encode_shard` tells what it wrote for a document shard."""
     return output / "done" / f"{path.stem}.json"
 
 
-def _write(
-    encoding: Encoding, tokenizer: TextTokenizer, documents: Sequence[Document], split: str, name: str
-) -> dict[str, int]:
-    dtype = np.dtype(token_dtype(tokenizer.vocab_size))
-    tokens = [np.array([BOS, *ids, EOS], dtype=dtype) for ids in _encode(tokenizer, documents)]
-    shard = TokenShard(
-        doc_ids=pa.array([document.doc_id for document in documents], pa.binary(16)),
-        langs=pa.array([document.lang for document in documents], pa.string()),
-        num_bytes=np.array([len(document.text.encode()) for document in documents], dtype=np.uint32),
-        offsets=np.cumsum([0, *map(len, tokens)], dtype=np.int64),
-        values=np.concatenate([np.empty(0, dtype=dtype), *tokens]),
-    )
-    write_tokens(encoding.output / split / name, shard)
-    num_bytes = int(shard.num_bytes.sum(dtype=np.int64))
-    return dict(zip(COUNTS, (len(documents), len(shard.values), num_bytes), strict=True))
+def read_meta(output: Path, paths: Sequence[Path]) -> dict[str, object]:
+    """What `encode_shard` wrote for all these document shards together: most of `meta.json`, see `format`."""
+    parts = [read_json(done_path(output, path)) for path in paths]
+    shards = {split: [part["shards"][split] for part in parts] for split in SPLITS}  # type: ignore[index]
+    totals = {
+        split: {name: sum(entry[name] for entry in entries) for name in ("documents", "tokens", "bytes")}
+        for split, entries in shards.items()
+    }
+    groups: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
+    for grouping in GROUPINGS:
+        groups[grouping] = {split: {} for split in SPLITS}
+        for split, table in groups[grouping].items():
+            for part in parts:
+                for key, count in part["groups"][grouping][split].items():  # type: ignore[index]
+                    kind, _, name = key.partition(" ")
+                    counts = table.setdefault(name, {"documents": 0, "tokens": 0})
+                    counts[kind] += count
+    return {**totals, "groups": groups, "shards": shards}
 
 
-def _encode(tokenizer: TextTokenizer, documents: Sequence[Document]) -> Iterator[list[int]]:
-    for start in range(0, len(documents), _BATCH):
-        yield from tokenizer.encode_batch([document.text for document in documents[start : start + _BATCH]])
+def _entry(path: Path, writer: TokenWriter) -> dict[str, object]:
+    return {
+        "name": path.name,
+        "documents": writer.num_documents,
+        "tokens": writer.num_tokens,
+        "bytes": writer.num_bytes,
+        "size": path.stat().st_size,
+        "sha256": sha256_of(path),
+    }
+
+
+def _encode(
+    tokenizer: TextTokenizer, dtype: str, documents: Iterable[Document]
+) -> Iterator[tuple[Document, TokenDocument]]:
+    for some in _batches(documents):
+        rows = tokenizer.encode_batch([document.text for document in some])
+        for document, ids in zip(some, rows, strict=True):
+            values = np.empty(len(ids) + 2, dtype=dtype)
+            values[0], values[1:-1], values[-1] = BOS, ids, EOS
+            size = len(document.text.encode())
+            yield (
+                document,
+                TokenDocument(document.doc_id, document.lang, document.source, document.cluster_size, size, values),
+            )
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    chars = 0
+    for document in documents:
+        batch.append(document)
+        chars += len(document.text)
+        if len(batch) >= _BATCH or chars >= _BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch

@@ -1,143 +1,240 @@
-"""Training rows out of token shards: what row comes at which step is a pure function, so there is no state to save.
+"""Training rows out of token shards: what a step reads is a pure function of the step, so there is no state to save.
 
-The documents of a split, in shard and doc_id order, form one stream of ids: `[bos] text [eos] [bos] text [eos] ...`.
-Row r is the window of `length + 1` ids that starts at `r * length`: neighbours share one id, the last target of one and
-the first input of the next, so each id except the very first is a target exactly once. Nothing is cropped or padded in
-training; the rest that does not fill a row (less than `length` ids of the whole split) is left out.
+The plan says which slices of which documents make a row (`plan`), the order says which row comes when (`order`), and a
+row is a few copies out of memory-mapped files. Nothing is buffered, and the answer depends neither on the number of
+ranks nor on who asked before: a run that was killed, or goes on with other ranks or workers, reads what it would have.
 
-Order: position p = step * batch_size + i of the run lies in epoch p // num_rows, and each epoch has its own keyed
-permutation of the rows. A resumed run, or one on another number of ranks, asks for the same positions and gets the
-same rows. No buffer, no index, no worker processes: a window is a slice of the memory-mapped file.
+A row has `length + 1` ids: all but the last are inputs, all but the first are targets. PAD is never a target, and
+neither is the first id of a piece that continues a document cut elsewhere: what comes before it in the row is of
+another text. Rows know their documents: `documents` and `positions` for attention masks, `cu_seqlens` for attention
+over variable lengths.
 
-Bits per byte: `rows_sequential` covers the whole stream, its last row filled up with PAD, which `inputs_and_targets`
-excludes from the loss. So every id of every document is predicted once, the first `<|bos|>` of the split excepted, and
-the bytes behind those predictions are exactly the bytes of all documents' text: `num_bytes`. The ids that stand for no
-text (`<|eos|>` after each document, `<|bos|>` before the next) are predicted too and cost bits but no bytes: a model
+Validation reads the stream of a split in order (`TokenRows`): `rows_sequential` covers all of it, its last row filled
+up with PAD. So every id of every document is predicted once, the first `<|bos|>` of the split excepted, and the bytes
+behind those predictions are exactly the bytes of all documents' text: `num_bytes`. The ids that stand for no text
+(`<|eos|>` after each document, `<|bos|>` before the next) are predicted too and cost bits but no bytes: a model
 pays for knowing where a document ends. Hence
     bits per byte = sum of -ln p over the targets of rows_sequential / ln 2 / num_bytes,
 comparable between tokenizers, since numerator and denominator cover the same text.
+
+Shapes: B rows, T = length; what has no other shape is [B, T].
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.context import derive_seed
 from components.errors import StepError
-from components.shards.format import TokenShard, map_tokens
-from components.shards.permutation import permute
-from components.tokenizer.special import PAD
+from components.shards.corpus import IntArray, Spans, TokenSplit, open_split
+from components.shards.order import Order
+from components.shards.plan import Plan, Runs, concat_plan, open_plan
+from components.shards.schedule import Schedule
+from components.tokenizer.special import BOS, PAD
 
 IGNORED = -100  # the target that torch's cross-entropy leaves out
 
 
-class TokenRows:
-    """The rows of one split.
+@dataclass(frozen=True)
+class RowBatch:
+    """Some rows.
+
+    Attributes:
+        ids: Ids of the rows, int64 [B, T + 1].
+        lines: Row of each slice.
+        slots: Place of each slice's first id in its row.
+    """
+
+    ids: IntArray
+    lines: IntArray
+    slots: IntArray
+
+    @property
+    def tokens(self) -> IntArray:
+        """What the model sees."""
+        return self.ids[:, :-1]
+
+    @cached_property
+    def targets(self) -> IntArray:
+        """What it has to say; IGNORED where it is not scored."""
+        return np.where(self.loss_mask, self.ids[:, 1:], IGNORED)
+
+    @cached_property
+    def loss_mask(self) -> NDArray[np.bool_]:
+        """Which targets are scored."""
+        mask: NDArray[np.bool_] = self.ids != PAD
+        mask[self.lines, self.slots] &= self.ids[self.lines, self.slots] == BOS  # a document cut elsewhere goes on
+        return mask[:, 1:]
+
+    @cached_property
+    def documents(self) -> NDArray[np.int32]:
+        """Which piece of a document in its row each input belongs to, from 0; -1 for PAD."""
+        numbers = np.cumsum(self._begins, axis=1, dtype=np.int32) - 1
+        return np.where(self.tokens == PAD, np.int32(-1), numbers)
+
+    @cached_property
+    def positions(self) -> NDArray[np.int32]:
+        """Place of each input in its piece of a document, from 0; a run of PAD counts from 0 as well."""
+        places = np.arange(self.tokens.shape[1], dtype=np.int32)
+        last = np.maximum.accumulate(np.where(self._begins, places, 0), axis=1)
+        return places - last.astype(np.int32)
+
+    @cached_property
+    def cu_seqlens(self) -> NDArray[np.int32]:
+        """Ends of the pieces in the inputs of all rows laid end to end, 0 in front: int32 [pieces + 1]."""
+        begins = np.flatnonzero(self._begins)
+        return np.append(begins, self._begins.size).astype(np.int32)
+
+    @cached_property
+    def _begins(self) -> NDArray[np.bool_]:
+        """Where a piece of a document, or a run of PAD, begins among the inputs."""
+        tokens = self.tokens
+        begins: NDArray[np.bool_] = tokens == BOS  # no text gives this id, so it begins every document and nothing else
+        begins[:, 0] = True
+        inside = self.slots < tokens.shape[1]
+        begins[self.lines[inside], self.slots[inside]] = True
+        pad = tokens == PAD
+        begins[:, 1:] |= pad[:, 1:] & ~pad[:, :-1]
+        return begins
+
+
+class Loader:
+    """The rows of training, step by step.
 
     Args:
-        shards: Mapped shards, in order.
+        split: The documents.
+        plan: Their rows.
+        schedule: Their order.
+
+    Raises:
+        StepError: If the schedule asks for rows that the plan does not have.
+    """
+
+    def __init__(self, split: TokenSplit, plan: Plan, schedule: Schedule) -> None:
+        self.split = split
+        self.plan = plan
+        self.schedule = schedule
+        self.order = Order(plan, schedule)
+        self._groups = list(plan.groups.values())
+        self._padded = not all(isinstance(rows, Runs) for rows in self._groups)
+        if not self.order.num_rows:
+            raise _no_row(split, schedule.length)
+
+    @classmethod
+    def open(cls, tokens: Path, schedule: Schedule, plan: Path | None = None) -> Loader:
+        """Opens the training split of a tokens artifact.
+
+        Args:
+            tokens: The tokens artifact.
+            schedule: Order, length and mixture.
+            plan: A pack artifact; None joins all documents and cuts them every `length` ids.
+
+        Raises:
+            StepError: If a shard is not as it was written, the plan does not belong to the tokens, or no row is filled.
+        """
+        split = TokenSplit.open(tokens, "train")
+        return cls(split, concat_plan(split, schedule.length) if plan is None else open_plan(plan, tokens), schedule)
+
+    @property
+    def length(self) -> int:
+        """Tokens of a row."""
+        return self.schedule.length
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all groups: of an epoch, where nothing is mixed."""
+        return self.order.num_rows
+
+    def batch(self, step: int, first: int = 0, last: int | None = None) -> RowBatch:
+        """The rows of a step, or those from `first` to before `last` of them."""
+        size = self.schedule.batch_size
+        low, high = step * size + first, step * size + (size if last is None else last)
+        groups, rows = self.order.rows(low, high)
+        if len(self._groups) == 1:
+            return self._read(self._groups[0].spans(rows), high - low)
+        parts = []
+        for group in np.unique(groups).tolist():
+            mine = np.flatnonzero(groups == group)
+            spans = self._groups[group].spans(rows[mine])
+            parts.append((mine[spans.lines], spans.slots, spans.positions, spans.sizes))
+        return self._read(Spans(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), high - low)
+
+    def num_targets(self, step: int) -> int:
+        """Scored targets of a whole step, without reading it."""
+        size = self.schedule.batch_size
+        if not self._padded:
+            return size * self.length
+        groups, rows = self.order.rows(step * size, (step + 1) * size)
+        return sum(
+            int(self._groups[group].targets(rows[groups == group]).sum()) for group in np.unique(groups).tolist()
+        )
+
+    def _read(self, spans: Spans, num_lines: int) -> RowBatch:
+        return RowBatch(self.split.read(spans, num_lines, self.length + 1), spans.lines, spans.slots)
+
+
+class TokenRows:
+    """The stream of a split in its own order, for validation.
+
+    Args:
+        split: The documents.
         length: Ids a model sees at once; rows have one more.
-        seed: Chooses the order of the rows.
         max_documents: Leaves out the documents after the first so many. Documents lie in the order of their hash, so
             these are a fair sample; None takes all.
     """
 
-    def __init__(self, shards: list[TokenShard], length: int, seed: int, max_documents: int | None = None) -> None:
+    def __init__(self, split: TokenSplit, length: int, max_documents: int | None = None) -> None:
         self.length = length
-        self.seed = seed
-        self.num_documents = self.num_bytes = 0
-        self._pieces = [piece for shard in shards for piece in self._take(shard, max_documents)]
-        self._ends = np.cumsum([len(piece) for piece in self._pieces], dtype=np.int64)
+        self.num_documents = min(split.num_documents, split.num_documents if max_documents is None else max_documents)
+        self.num_tokens = sum(split.extent(self.num_documents - 1)) if self.num_documents else 0
+        self.num_bytes = 0
+        for batch, start in zip(split.batches, split.document_starts.tolist(), strict=False):
+            self.num_bytes += int(batch.num_bytes[: max(0, self.num_documents - start)].sum(dtype=np.int64))
+        self._split = split
+        starts = np.append(split.token_starts[split.token_starts < self.num_tokens], self.num_tokens)
+        self._runs = Runs(length, starts, starts[:-1])
 
     @classmethod
-    def open(cls, folder: Path, length: int, seed: int = 0, max_documents: int | None = None) -> TokenRows:
-        """Opens one split of a tokens artifact, such as `tokens / "train"`.
+    def open(cls, folder: Path, length: int, max_documents: int | None = None) -> TokenRows:
+        """Opens one split of a tokens artifact, such as `tokens / "val"`.
 
         Raises:
-            StepError: If there is no shard, one is damaged, or the ids do not fill a single row.
+            StepError: If a shard is not as it was written, or the ids do not fill a single row.
         """
-        paths = sorted(folder.glob("shard-*.arrow"))
-        if not paths:
-            raise StepError("There are no token shards.", where=str(folder), fix="give the folder of a tokens artifact")
-        rows = cls([map_tokens(path) for path in paths], length, seed, max_documents)
-        if not rows.num_rows:
-            raise StepError(
-                f"{rows.num_documents} documents of {rows.num_tokens} tokens do not fill one row of {length + 1}.",
-                where=str(folder),
-                fix="crawl more pages, lower pretrain.length, or (for validation) raise tokens.min_val_documents",
-            )
+        rows = cls(open_split(folder), length, max_documents)
+        if rows.num_tokens <= length:
+            raise _no_row(rows._split, length)
         return rows
-
-    @property
-    def num_tokens(self) -> int:
-        """Ids in the stream, `<|bos|>` and `<|eos|>` included."""
-        return int(self._ends[-1]) if len(self._ends) else 0
 
     @property
     def num_rows(self) -> int:
-        """Whole rows of the stream: those that training serves, once per epoch."""
-        return max(0, self.num_tokens - 1) // self.length
+        """Rows of the stream, a last one that is not full included."""
+        return -(-max(0, self.num_tokens - 1) // self.length)
 
-    def order(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row at each position of the run: positions [N] count rows from the first step on, over all epochs."""
-        epochs, places = np.divmod(positions, self.num_rows)
-        rows = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():
-            here = epochs == epoch
-            rows[here] = permute(places[here], self.num_rows, derive_seed("rows", self.seed, epoch))
-        return rows
+    def rows_sequential(self, batch_size: int) -> Iterator[IntArray]:
+        """The whole stream in order: ids [up to batch_size, length + 1], the last row PAD-filled."""
+        for start in range(0, self.num_rows, batch_size):
+            yield self.windows(np.arange(start, min(start + batch_size, self.num_rows), dtype=np.int64))
 
-    def batch(self, step: int, batch_size: int) -> NDArray[np.int64]:
-        """The rows of one training step, counted from 0.
-
-        Returns:
-            Ids [batch_size, length + 1]; inputs are all but the last column, targets all but the first.
-        """
-        return self.windows(self.order(np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)))
-
-    def rows_sequential(self, batch_size: int) -> Iterator[NDArray[np.int64]]:
-        """The whole stream in order, for validation: ids [up to batch_size, length + 1], the last row PAD-filled."""
-        num_rows = -(-max(0, self.num_tokens - 1) // self.length)
-        for start in range(0, num_rows, batch_size):
-            yield self.windows(np.arange(start, min(start + batch_size, num_rows), dtype=np.int64))
-
-    def windows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def windows(self, rows: IntArray) -> IntArray:
         """The ids of some rows: [len(rows), length + 1]; what lies past the end of the stream is PAD."""
-        width = self.length + 1
-        out = np.full((len(rows), width), PAD, dtype=np.int64)
-        starts = rows * self.length
-        numbers = np.searchsorted(self._ends, starts, side="right")
-        befores = starts - self._ends[numbers]  # minus the ids left in the row's first piece
-        for line, number, before in zip(out, numbers.tolist(), befores.tolist(), strict=True):
-            piece = self._pieces[number]
-            part = piece[len(piece) + before :][:width]
-            line[: len(part)] = part
-            if len(part) < width:
-                self._continue(line, len(part), number + 1)
-        return out
-
-    def _continue(self, line: NDArray[np.int64], filled: int, number: int) -> None:
-        """Fills the rest of a row from the pieces that follow."""
-        while filled < len(line) and number < len(self._pieces):
-            part = self._pieces[number][: len(line) - filled]
-            line[filled : filled + len(part)] = part
-            filled, number = filled + len(part), number + 1
-
-    def _take(self, shard: TokenShard, limit: int | None) -> Iterator[NDArray[np.uint16] | NDArray[np.uint32]]:
-        """Counts a shard's documents in, up to the limit, and gives the part of its ids that belongs to them."""
-        count = len(shard.doc_ids)
-        count = count if limit is None else min(count, limit - self.num_documents)
-        if count:
-            self.num_documents += count
-            self.num_bytes += int(shard.num_bytes[:count].sum(dtype=np.int64))
-            yield shard.values[int(shard.offsets[0]) : int(shard.offsets[count])]
+        return self._split.read(self._runs.spans(rows), len(rows), self.length + 1)
 
 
-def inputs_and_targets(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def inputs_and_targets(rows: IntArray) -> tuple[IntArray, IntArray]:
     """Splits rows [B, length + 1] into inputs and targets [B, length]; a PAD target becomes -100 (not scored)."""
     targets = rows[:, 1:]
     return rows[:, :-1], np.where(targets == PAD, IGNORED, targets)
+
+
+def _no_row(split: TokenSplit, length: int) -> StepError:
+    return StepError(
+        f"{split.num_documents} documents of {split.num_tokens} tokens do not fill one row of {length + 1}.",
+        where="tokens",
+        fix="crawl more pages, lower pretrain.length, or (for validation) raise tokens.min_val_documents",
+    )

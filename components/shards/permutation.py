@@ -3,7 +3,8 @@
 A Feistel network over a rectangle of a x b >= n cells, barely more than n, walked until the result lies below n
 (generalised Feistel with cycle walking: Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Against a
 shuffled index it costs a few arithmetic steps a row and saves 8 bytes a row, a shuffle per epoch, and any state to
-checkpoint: order is a function of (key, p) alone.
+checkpoint: order is a function of (key, p) alone. And it can be walked backwards: `unpermute` tells at which position a
+row comes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,27 @@ def permute(positions: NDArray[np.int64], size: int, key: int) -> NDArray[np.int
     return rows.astype(np.int64)
 
 
+def unpermute(rows: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
+    """Maps rows back to positions: `unpermute(permute(p, size, key), size, key) == p`.
+
+    Args:
+        rows: Numbers in 0..size-1, any shape [N].
+        size: Number of rows, at least 1.
+        key: As given to `permute`.
+
+    Returns:
+        Positions [N] in 0..size-1.
+    """
+    height = math.isqrt(size - 1) + 1
+    width = -(-size // height)
+    positions = rows.astype(np.uint64)
+    outside = np.ones(positions.shape, dtype=bool)
+    while outside.any():
+        positions[outside] = _decrypt(positions[outside], np.uint64(height), np.uint64(width), key)
+        outside = positions >= size
+    return positions.astype(np.int64)
+
+
 @lru_cache(maxsize=64)
 def _round_keys(key: int) -> list[np.uint64]:
     return [np.uint64(derive_seed(key, number)) for number in range(ROUNDS)]
@@ -53,6 +75,16 @@ def _encrypt(values: NDArray[np.uint64], height: np.uint64, width: np.uint64, ke
             right = (right + _mix(left ^ round_key) % width) % width
         else:
             left = (left + _mix(right ^ round_key) % height) % height
+    return left * width + right
+
+
+def _decrypt(values: NDArray[np.uint64], height: np.uint64, width: np.uint64, key: int) -> NDArray[np.uint64]:
+    left, right = np.divmod(values, width)
+    for number, round_key in reversed(list(enumerate(_round_keys(key)))):
+        if number % 2:
+            right = (right + width - _mix(left ^ round_key) % width) % width
+        else:
+            left = (left + height - _mix(right ^ round_key) % height) % height
     return left * width + right
 
 

@@ -1,4 +1,4 @@
-"""The tokens step: documents to memory-mapped shards of ids, split by document into training and validation.
+"""The tokens step: documents to memory-mapped shards of ids, split by cluster into training, validation and test.
 
 Work goes shard by shard in the order and under the names of the documents artifact, so the bytes depend on documents
 and tokenizer alone. Shards are made in the scratch folder and moved into the artifact at the end: after a stop or a
@@ -8,20 +8,21 @@ crash only the missing ones are encoded.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.context import Context, Metrics
 from components.errors import Preempted
-from components.publish import publish_json
+from components.publish import publish_json, sha256_of
 from components.shards.config import TokensConfig
 
 if TYPE_CHECKING:
-    from components.shards.encode import Counts, Encoding
+    from components.shards.encode import Encoding
+    from components.shards.split import Limits
 
-VERSION = 1
+VERSION = 2
 
 
 def tokens(ctx: Context, config: TokensConfig, documents: Path, tokenizer: Path) -> Metrics:
@@ -34,38 +35,43 @@ def tokens(ctx: Context, config: TokensConfig, documents: Path, tokenizer: Path)
         tokenizer: Tokenizer artifact.
 
     Returns:
-        train_tokens, val_tokens, train_documents, val_documents and bytes_per_token (text bytes per id, `<|bos|>` and
-        `<|eos|>` included).
+        train_tokens, val_tokens, test_tokens, train_documents, val_documents, test_documents and bytes_per_token (text
+        bytes per id, `<|bos|>` and `<|eos|>` included).
 
     Raises:
         StepError: If there are too few documents to split.
         Preempted: If asked to stop; shards made so far are kept in scratch.
     """
     from components.documents import shard_paths
-    from components.shards.encode import Encoding, read_counts
-    from components.shards.format import token_dtype
-    from components.tokenizer.load import TextTokenizer
+    from components.shards.encode import Encoding, read_meta
+    from components.shards.format import FORMAT, SPLITS, token_dtype
+    from components.shardwise import work_folder
+    from components.tokenizer.load import FILE_NAME, TextTokenizer
 
     paths = shard_paths(documents)
-    key = ctx.seed("split")
-    encoding = Encoding(tokenizer, ctx.scratch / "shards", key, _limit(paths, config, key))
+    work = work_folder(ctx, VERSION, config, [*paths, tokenizer / FILE_NAME])
+    encoding = Encoding(tokenizer, work, _limits(ctx, paths, config))
     _encode_missing(ctx, encoding, paths, config.shards_at_once)
-    counts = read_counts(encoding.output, paths)
-    for split in counts:
+    meta = read_meta(encoding.output, paths)
+    for split in SPLITS:
         (ctx.output / split).mkdir(parents=True, exist_ok=True)
         for path in paths:
             shutil.move(encoding.output / split / path.name, ctx.output / split / path.name)
     vocab_size = TextTokenizer.from_folder(tokenizer).vocab_size
-    publish_json(ctx.output / "meta.json", {"vocab_size": vocab_size, "dtype": token_dtype(vocab_size), **counts})
-    return _metrics(counts)
+    about = {"format": FORMAT, "vocab_size": vocab_size, "dtype": token_dtype(vocab_size)}
+    publish_json(ctx.output / "meta.json", {**about, "tokenizer": sha256_of(tokenizer / FILE_NAME), **meta})
+    return _metrics(meta)
 
 
-def _limit(paths: Sequence[Path], config: TokensConfig, key: int) -> int:
-    from components.documents import read_doc_ids
-    from components.shards.split import split_limit
+def _limits(ctx: Context, paths: Sequence[Path], config: TokensConfig) -> Limits:
+    from components.shards.split import find_limits
 
-    doc_ids = (doc_id for path in paths for doc_id in read_doc_ids(path))
-    return split_limit(doc_ids, key, config.val_fraction, config.min_val_documents)
+    return find_limits(
+        lambda head_of: ctx.map(head_of, paths),
+        ctx.seed("split"),
+        (config.val_fraction, config.test_fraction),
+        (config.min_val_documents, config.min_test_documents),
+    )
 
 
 def _encode_missing(ctx: Context, encoding: Encoding, paths: Sequence[Path], at_once: int) -> None:
@@ -85,7 +91,9 @@ def _encode_missing(ctx: Context, encoding: Encoding, paths: Sequence[Path], at_
     ctx.progress(len(paths), len(paths), "shards")
 
 
-def _metrics(counts: Counts) -> Metrics:
-    total_bytes, total_tokens = (sum(split[name] for split in counts.values()) for name in ("bytes", "tokens"))
-    sizes = {f"{split}_{name}": float(counts[split][name]) for split in counts for name in ("tokens", "documents")}
+def _metrics(meta: Mapping[str, Any]) -> Metrics:
+    from components.shards.format import SPLITS
+
+    total_bytes, total_tokens = (sum(meta[split][name] for split in SPLITS) for name in ("bytes", "tokens"))
+    sizes = {f"{split}_{name}": float(meta[split][name]) for split in SPLITS for name in ("tokens", "documents")}
     return {**sizes, "bytes_per_token": total_bytes / total_tokens}

@@ -22,8 +22,11 @@ from components.context import Rank
 from components.model.config import ModelConfig
 from components.model.transformer import Transformer
 from components.pretrain.task import NextToken
-from components.shards.format import TokenShard
-from components.shards.loader import TokenRows, inputs_and_targets
+from components.shards.corpus import TokenSplit
+from components.shards.format import TokenBatch
+from components.shards.loader import Loader, TokenRows
+from components.shards.plan import concat_plan
+from components.shards.schedule import Schedule
 from components.training.config import TrainingConfig
 from components.training.engine import make_engine
 from components.training.loop import train
@@ -43,16 +46,18 @@ CONFIG = TrainingConfig(
 )
 
 
-def make_rows() -> TokenRows:
+def make_loader() -> Loader:
     """Random ids: speed does not depend on what they mean."""
     size = 200_000
     ids = np.random.default_rng(1).integers(7, SHAPE.vocab_size, size, dtype=np.uint16)
     one = np.array([0, size], dtype=np.int64)
-    shard = TokenShard(pa.array([b"0" * 16]), pa.array(["en"]), np.array([size], dtype=np.uint32), one, ids)
-    return TokenRows([shard], LENGTH, seed=1)
+    names = (pa.array([b"0" * 16]), pa.array(["en"]), pa.array(["bench"]))
+    batch = TokenBatch(*names, np.array([1], np.int32), np.array([size], np.uint32), one, ids)
+    split = TokenSplit([batch])
+    return Loader(split, concat_plan(split, LENGTH), Schedule(1, BATCH, LENGTH))
 
 
-def plain_loop(rows: TokenRows) -> None:
+def plain_loop(loader: Loader) -> None:
     """What anyone would write."""
     model = Transformer(SHAPE, torch.Generator().manual_seed(1))
     matrices = [p for p in model.parameters() if p.dim() >= 2]
@@ -61,7 +66,8 @@ def plain_loop(rows: TokenRows) -> None:
     optimizer = torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for step in range(STEPS):
-        tokens, targets = map(torch.from_numpy, inputs_and_targets(rows.batch(step, BATCH)))
+        rows = loader.batch(step)
+        tokens, targets = torch.from_numpy(rows.tokens), torch.from_numpy(rows.targets)
         loss = model(tokens, targets) / (BATCH * LENGTH)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -70,7 +76,7 @@ def plain_loop(rows: TokenRows) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-def our_loop(rows: TokenRows, folder: Path) -> None:
+def our_loop(loader: Loader, folder: Path) -> None:
     """The same through `train`, with all it does beside."""
 
     class Unscored(NextToken):
@@ -78,8 +84,9 @@ def our_loop(rows: TokenRows, folder: Path) -> None:
             return {}
 
     rank = Rank(0, 1, 0, "cpu", Channel(folder))
+    task = Unscored(CONFIG, loader, TokenRows(loader.split, LENGTH), lambda engine, step: None)
     engine = make_engine(Transformer(SHAPE, torch.Generator().manual_seed(1)), CONFIG, rank)
-    train(rank, CONFIG, engine, Unscored(CONFIG, rows, rows, lambda engine, step: None), folder)
+    train(rank, CONFIG, engine, task, folder)
 
 
 def cpu_seconds(work) -> float:
@@ -91,12 +98,12 @@ def cpu_seconds(work) -> float:
 @pytest.mark.bench
 def test_our_loop_beside_a_plain_one(tmp_path):
     torch.set_num_threads(1)
-    rows = make_rows()
+    loader = make_loader()
     plain, ours = [], []
     for number in range(ROUNDS):
-        plain.append(cpu_seconds(lambda: plain_loop(rows)))
+        plain.append(cpu_seconds(lambda: plain_loop(loader)))
         folder = tmp_path / str(number)
-        ours.append(cpu_seconds(lambda folder=folder: our_loop(rows, folder)))
+        ours.append(cpu_seconds(lambda folder=folder: our_loop(loader, folder)))
         shutil.rmtree(folder)
     tokens = STEPS * BATCH * LENGTH
     print(f"\nplain loop  {tokens / min(plain):8.0f} tokens/s (median {tokens / statistics.median(plain):.0f})")

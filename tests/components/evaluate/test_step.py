@@ -12,7 +12,7 @@ import torch
 from components.context import local_context
 from components.documents import Document, Outcome, make_doc_id, read_documents, write_shard
 from components.errors import Preempted, StepError
-from components.evaluate.bits_per_byte import byte_model_scores, validation_ids
+from components.evaluate.bits_per_byte import byte_model_scores, document_ids
 from components.evaluate.byte_models import bits_per_byte, train_byte_model
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.inputs import Inputs
@@ -146,14 +146,17 @@ def test_reply_loss_is_the_mean_over_what_the_assistant_says(inputs):
 
 
 def test_byte_models_learn_from_training_documents_alone(inputs):
-    held_out = set(validation_ids(inputs.tokens / "val"))
+    held_out, test = (set(document_ids(inputs.tokens / split)) for split in ("val", "test"))
     texts = {document.doc_id: document.text.encode() for document in read_documents(inputs.documents)}
-    model = train_byte_model([text for key, text in texts.items() if key not in held_out], 3)
+    model = train_byte_model([text for key, text in texts.items() if key not in held_out | test], 3)
     scores = byte_model_scores(inputs.documents, inputs.tokens / "val", 3, None)
     assert len(held_out) == 8
     assert scores["order3"] == pytest.approx(bits_per_byte(model, [texts[key] for key in held_out]))
     assert scores["order3"] < scores["unigram"]
-    assert scores["train_bytes"] + scores["val_bytes"] == sum(map(len, texts.values()))
+    assert scores["train_bytes"] + scores["val_bytes"] == sum(
+        len(text) for key, text in texts.items() if key not in test
+    )
+    assert test
 
 
 def test_byte_models_and_language_models_are_scored_on_the_same_documents(inputs):

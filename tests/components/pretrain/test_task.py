@@ -13,14 +13,15 @@ from components.context import Rank
 from components.model.transformer import Transformer
 from components.pretrain.task import NextToken
 from components.pretrain.worker import model_shape
-from components.shards.loader import TokenRows, inputs_and_targets
+from components.shards.loader import Loader, TokenRows, inputs_and_targets
+from components.shards.schedule import Schedule
 from components.tokenizer.load import TextTokenizer
 from components.training.engine import make_engine
 
 
 @pytest.fixture
 def rows(world):
-    return TokenRows.open(world.tokens / "train", 32, seed=3)
+    return Loader.open(world.tokens, Schedule(3, 8, 32))
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def tokens_of(batches):
 
 def test_the_ranks_together_read_the_rows_of_the_step_in_order(task, rows):
     for step in (0, 7, 400):
-        whole = rows.batch(step, 8)
+        whole = rows.batch(step).ids
         np.testing.assert_array_equal(tokens_of(task.micro_batches(step, 0, 1)), whole[:, :-1])
         halves = [*task.micro_batches(step, 0, 2), *task.micro_batches(step, 1, 2)]
         np.testing.assert_array_equal(tokens_of(halves), whole[:, :-1])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,9 +17,10 @@ from components.documents import Document, Outcome, make_doc_id, read_doc_ids, r
 from components.errors import ConfigError, Preempted, StepError
 from components.publish import read_json, sha256_of
 from components.shards.config import TokensConfig
-from components.shards.format import map_tokens
+from components.shards.corpus import TokenSplit
+from components.shards.format import SPLITS
 from components.shards.loader import TokenRows
-from components.shards.split import split_hash, split_limit
+from components.shards.split import Head, HeadOf, find_limits, split_hash
 from components.shards.step import tokens
 from components.tokenizer.load import TextTokenizer
 from components.tokenizer.train import train_bpe
@@ -62,13 +64,12 @@ def digests(output: Path) -> dict[str, str]:
 
 def read_texts(folder: Path, tokenizer: TextTokenizer) -> dict[bytes, str]:
     texts = {}
-    for path in sorted(folder.glob("shard-*.arrow")):
-        shard = map_tokens(path)
-        for number, doc_id in enumerate(shard.doc_ids.to_pylist()):
-            ids = shard.values[shard.offsets[number] : shard.offsets[number + 1]].tolist()
+    for batch in TokenSplit.open(folder.parent, folder.name).batches:
+        for number, doc_id in enumerate(batch.doc_ids.to_pylist()):
+            ids = batch.values[batch.offsets[number] : batch.offsets[number + 1]].tolist()
             assert (ids[0], ids[-1]) == (1, 2)
             texts[doc_id] = tokenizer.decode(ids)
-            assert len(texts[doc_id].encode()) == shard.num_bytes[number]
+            assert len(texts[doc_id].encode()) == batch.num_bytes[number]
     return texts
 
 
@@ -76,10 +77,12 @@ def test_every_document_is_on_exactly_one_side_and_comes_back_whole(tmp_path: Pa
     documents = write_documents(tmp_path / "documents", make_documents(60), 3)
     metrics = run(tmp_path / "step", documents, tokenizer, TokensConfig(val_fraction=0.3))
     loaded = TextTokenizer.from_folder(tokenizer)
-    train, val = (read_texts(tmp_path / "step" / "output" / split, loaded) for split in ("train", "val"))
-    assert not train.keys() & val.keys()
-    assert train | val == {document.doc_id: document.text for document in read_documents(documents)}
-    assert (metrics["train_documents"], metrics["val_documents"]) == (len(train), len(val))
+    sides = {split: read_texts(tmp_path / "step" / "output" / split, loaded) for split in SPLITS}
+    assert sum(map(len, sides.values())) == 60
+    together = sides["train"] | sides["val"] | sides["test"]
+    assert together == {document.doc_id: document.text for document in read_documents(documents)}
+    assert [metrics[f"{split}_documents"] for split in SPLITS] == [len(sides[split]) for split in SPLITS]
+    assert all(sides.values())
 
 
 def test_meta_and_metrics_count_what_the_loader_serves(tmp_path: Path, tokenizer: Path):
@@ -87,7 +90,7 @@ def test_meta_and_metrics_count_what_the_loader_serves(tmp_path: Path, tokenizer
     metrics = run(tmp_path / "step", documents, tokenizer, TokensConfig())
     meta = read_json(tmp_path / "step" / "output" / "meta.json")
     assert (meta["vocab_size"], meta["dtype"]) == (290, "uint16")
-    for split in ("train", "val"):
+    for split in SPLITS:
         rows = TokenRows.open(tmp_path / "step" / "output" / split, length=4)
         counts = {"documents": rows.num_documents, "tokens": rows.num_tokens, "bytes": rows.num_bytes}
         assert meta[split] == counts
@@ -95,7 +98,10 @@ def test_meta_and_metrics_count_what_the_loader_serves(tmp_path: Path, tokenizer
 
 
 def test_the_split_of_a_document_does_not_depend_on_the_shards_or_on_the_others(tmp_path: Path, tokenizer: Path):
-    config, loaded = TokensConfig(val_fraction=0.5, min_val_documents=1), TextTokenizer.from_folder(tokenizer)
+    config, loaded = (
+        TokensConfig(val_fraction=0.5, min_val_documents=1, test_fraction=0),
+        TextTokenizer.from_folder(tokenizer),
+    )
     sides = {}
     for name, count, num_shards in (("few", 40, 2), ("many", 80, 5)):
         documents = write_documents(tmp_path / name, make_documents(count), num_shards)
@@ -122,7 +128,7 @@ class StoppedAfter(LocalContext):
 
     def map(self, fn: Callable[[T], R], items: Sequence[T]) -> list[R]:
         results = super().map(fn, items)
-        if len(list((self.scratch / "shards" / "done").glob("*.json"))) >= self.shards:
+        if len(list(self.scratch.glob("work-*/done/*.json"))) >= self.shards:
             (self.channel.folder / "stop").touch()
         return results
 
@@ -136,7 +142,7 @@ def test_a_run_stopped_after_any_shard_continues_to_the_same_bytes(tmp_path: Pat
     stopped = StoppedAfter(ctx.step, ctx.output, ctx.scratch, ctx.channel, ctx.base_seed, stop_after)
     with pytest.raises(Preempted, match=f"after {stop_after} of 5 shards"):
         tokens(stopped, config, documents=documents, tokenizer=tokenizer)
-    kept = {path: path.stat().st_mtime_ns for path in (ctx.scratch / "shards" / "done").iterdir()}
+    kept = {path: path.stat().st_mtime_ns for path in ctx.scratch.glob("work-*/done/*.json")}
     (tmp_path / "stopped" / "stop").unlink()
     tokens(ctx, config, documents=documents, tokenizer=tokenizer)
     assert digests(ctx.output) == digests(tmp_path / "undisturbed" / "output")
@@ -146,24 +152,70 @@ def test_a_run_stopped_after_any_shard_continues_to_the_same_bytes(tmp_path: Pat
 
 def test_too_few_documents_to_split_are_told(tmp_path: Path, tokenizer: Path):
     documents = write_documents(tmp_path / "documents", make_documents(8), 2)
-    with pytest.raises(StepError, match="8 documents and validation alone needs 8"):
+    with pytest.raises(StepError, match="8 documents left and the val split alone needs 8"):
         run(tmp_path / "step", documents, tokenizer, TokensConfig())
 
 
+def heads_over(*shards: set[bytes]) -> Callable[[HeadOf], list[Head]]:
+    return lambda head_of: [head_of.over(names) for names in shards]
+
+
 @given(
-    doc_ids=st.sets(st.binary(min_size=16, max_size=16), min_size=4, max_size=60),
-    fraction=st.floats(0, 0.99),
-    least=st.integers(1, 3),
+    names=st.sets(st.binary(min_size=16, max_size=16), min_size=4, max_size=60),
+    fractions=st.tuples(st.floats(0, 0.6), st.one_of(st.just(0.0), st.floats(1e-6, 0.39))),
+    least=st.tuples(st.integers(1, 3), st.integers(1, 3)),
 )
-def test_validation_gets_its_share_at_least_the_minimum_and_never_all(doc_ids: set[bytes], fraction: float, least: int):
-    hashes = [split_hash(doc_id, 5) for doc_id in doc_ids]
-    by_share = sum(place < int(fraction * 2**64) for place in hashes)
-    if by_share == len(doc_ids):
-        with pytest.raises(StepError, match="none is left to train on"):
-            split_limit(doc_ids, 5, fraction, least)
-    else:
-        limit = split_limit(doc_ids, 5, fraction, least)
-        assert sum(place < limit for place in hashes) == max(least, by_share)
+def test_validation_and_test_get_their_share_at_least_the_minimum_and_never_all(
+    names: set[bytes], fractions: tuple[float, float], least: tuple[int, int]
+):
+    ordered = sorted(names, key=lambda name: split_hash(name, 5))
+    places = [split_hash(name, 5) for name in ordered]
+    halves = set(ordered[::2]), set(ordered[1::2])
+    val = max(least[0], sum(place < int(fractions[0] * 2**64) for place in places))
+    test = 0
+    if fractions[1] and val < len(places):
+        floor = max(int(fractions[0] * 2**64), places[val - 1] + 1 if val == least[0] else 0)
+        test = max(least[1], sum(floor <= place < floor + int(fractions[1] * 2**64) for place in places))
+    if val + test >= len(places):
+        with pytest.raises(StepError, match=r"alone needs|none remains to train on"):
+            find_limits(heads_over(*halves), 5, fractions, least)
+        return
+    limits = find_limits(heads_over(*halves), 5, fractions, least)
+    assert limits == find_limits(heads_over(names), 5, fractions, least)
+    sides = [limits.side(name) for name in ordered]
+    assert sides == ["val"] * val + ["test"] * test + ["train"] * (len(places) - val - test)
+
+
+def test_a_cluster_of_near_duplicates_stays_on_one_side(tmp_path: Path, tokenizer: Path):
+    rows = [replace(document, cluster=bytes([number % 12]) * 16) for number, document in enumerate(make_documents(120))]
+    documents = write_documents(tmp_path / "documents", rows, 3)
+    run(tmp_path / "step", documents, tokenizer, TokensConfig(val_fraction=0.3, test_fraction=0.3))
+    loaded = TextTokenizer.from_folder(tokenizer)
+    clusters = {row.doc_id: row.cluster for row in rows}
+    sides = [
+        {clusters[doc_id] for doc_id in read_texts(tmp_path / "step" / "output" / split, loaded)} for split in SPLITS
+    ]
+    assert all(sides)
+    assert sum(map(len, sides)) == 12
+
+
+def test_groups_and_cluster_sizes_travel_with_the_tokens(tmp_path: Path, tokenizer: Path):
+    rows = [
+        replace(document, lang="zh" if number % 3 else "en", cluster_size=1 + number)
+        for number, document in enumerate(make_documents(60))
+    ]
+    documents = write_documents(tmp_path / "documents", rows, 3)
+    run(tmp_path / "step", documents, tokenizer, TokensConfig())
+    wanted = {row.doc_id: (row.lang, row.source, row.cluster_size) for row in rows}
+    meta = read_json(tmp_path / "step" / "output" / "meta.json")
+    for split in SPLITS:
+        counts: Counter[str] = Counter()
+        for batch in TokenSplit.open(tmp_path / "step" / "output", split).batches:
+            columns = zip(batch.langs.to_pylist(), batch.sources.to_pylist(), batch.cluster_sizes.tolist(), strict=True)
+            assert list(columns) == [wanted[doc_id] for doc_id in batch.doc_ids.to_pylist()]
+            counts.update(batch.langs.to_pylist())
+        told = meta["groups"]["lang"][split]
+        assert {lang: entry["documents"] for lang, entry in told.items()} == counts
 
 
 def test_ids_are_read_without_the_texts(tmp_path: Path):
@@ -173,7 +225,14 @@ def test_ids_are_read_without_the_texts(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"val_fraction": 1.0}, {"val_fraction": -0.1}, {"min_val_documents": 0}, {"shards_at_once": 0}]
+    "wrong",
+    [
+        {"val_fraction": 1.0},
+        {"val_fraction": -0.1},
+        {"test_fraction": 0.98},
+        {"min_val_documents": 0},
+        {"shards_at_once": 0},
+    ],
 )
 def test_impossible_settings_are_refused_by_key(wrong: dict[str, float]):
     with pytest.raises(ConfigError, match=f"tokens.{next(iter(wrong))}"):
