@@ -16,21 +16,27 @@ import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from components.card.config import CardConfig
 from components.clean.config import CleanConfig
 from components.configuring import require, require_choice, runtime
 from components.crawl.config import CrawlConfig
+from components.decontaminate.config import DecontaminateConfig
 from components.dedup.config import DedupConfig
 from components.errors import ConfigError
 from components.evaluate.config import EvaluateConfig
 from components.extract.config import ExtractConfig
+from components.ingest.config import IngestFilesConfig, IngestWarcConfig
 from components.instructions.config import InstructionsConfig
+from components.pack.config import PackConfig
 from components.ppo.config import PpoConfig
 from components.preferences.config import PreferencesConfig
 from components.pretrain.config import PretrainConfig
 from components.reward.config import RewardConfig
 from components.sample.config import SampleConfig
+from components.score.config import ScoreConfig
 from components.sft.config import SftConfig
 from components.shards.config import TokensConfig
+from components.sketch.config import SketchConfig
 from components.tokenizer.config import TokenizerConfig
 from pipelines.engine.cluster import ClusterConfig
 from pipelines.tracking.config import TrackingConfig
@@ -47,34 +53,52 @@ RECIPES = ("chat", "data")
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """Where the text comes from.
+    """Where the text comes from, and the files that go with it.
+
+    A file enters the key of the step that reads it by its content. `previous_crawl` and `previous_dedup` name an
+    artifact (STEP of the newest run, STEP@KEY, RUN:STEP, a folder), or are "newest": the newest one of the store, or
+    none where there is none.
 
     Attributes:
         kind: "sample" builds a website out of installed packages and crawls it on loopback; "crawl" crawls the seeds;
             "warc" reads WARC files; "files" reads JSONL, Parquet and text files.
         seeds: URLs the crawl starts from (kind "crawl").
         paths: Files, folders, globs or URLs of an object store (kinds "warc" and "files").
+        previous_crawl: Crawl to go on from: pages that have not changed are not sent again.
+        previous_dedup: Deduplication to go on from, made with `dedup.keep_memory=true`.
         opt_out: File of hosts and URL prefixes, one a line, whose pages are neither fetched nor kept; unset, it is
             `opt_out.txt` of the workspace, which `headwater data forget` writes, where there is one.
+        rules: YAML file of the rules of `clean`; unset, it is the package's own.
+        toxic: File of words, one a line, that `score` counts and `clean.max_toxicity` limits.
+        quality: Train a quality classifier and let it score every document (`clean.min_quality` drops by it).
+        positives: JSONL or text file of good examples for it; unset, it learns from what the rules keep and drop.
+        negatives: The same of bad ones.
+        benchmarks: JSONL file or folder of evaluation items that no document may contain.
         instructions: JSONL file of dialogues for SFT (recipe "chat"); the sample brings its own.
         preferences: JSONL file of preference pairs for the reward model (recipe "chat"); the sample brings its own.
-        benchmarks: JSONL file or folder of evaluation items that no document may contain.
     """
 
     kind: str = "sample"
     seeds: tuple[str, ...] = ("http://sample.headwater.test/",)
     paths: tuple[str, ...] = ()
+    previous_crawl: str | None = None
+    previous_dedup: str | None = None
     opt_out: str | None = None
+    rules: str | None = None
+    toxic: str | None = None
+    quality: bool = False
+    positives: str | None = None
+    negatives: str | None = None
+    benchmarks: str | None = None
     instructions: str | None = None
     preferences: str | None = None
-    benchmarks: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("source.kind", self.kind, SOURCES)
         require(len(self.seeds) > 0, "source.seeds", list(self.seeds), "names no page", "'source.seeds=[https://...]'")
         if self.kind in ("warc", "files"):
             require(len(self.paths) > 0, "source.paths", list(self.paths), "names no file", "'source.paths=[folder]'")
-        for key in ("opt_out", "instructions", "preferences", "benchmarks"):
+        for key in ("opt_out", "rules", "toxic", "positives", "negatives", "benchmarks", "instructions", "preferences"):
             path = getattr(self, key)
             require(path is None or Path(path).exists(), f"source.{key}", path, "does not exist", f"source.{key}=null")
 
@@ -101,11 +125,18 @@ class Settings:
     source: SourceConfig = dataclasses.field(default_factory=SourceConfig)
     site: SampleConfig = dataclasses.field(default_factory=SampleConfig)
     crawl: CrawlConfig = dataclasses.field(default_factory=CrawlConfig)
+    ingest_warc: IngestWarcConfig = dataclasses.field(default_factory=IngestWarcConfig)
+    ingest_files: IngestFilesConfig = dataclasses.field(default_factory=IngestFilesConfig)
     extract: ExtractConfig = dataclasses.field(default_factory=ExtractConfig)
+    score: ScoreConfig = dataclasses.field(default_factory=ScoreConfig)
     clean: CleanConfig = dataclasses.field(default_factory=CleanConfig)
+    sketch: SketchConfig = dataclasses.field(default_factory=SketchConfig)
     dedup: DedupConfig = dataclasses.field(default_factory=DedupConfig)
+    decontaminate: DecontaminateConfig = dataclasses.field(default_factory=DecontaminateConfig)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
     tokens: TokensConfig = dataclasses.field(default_factory=TokensConfig)
+    pack: PackConfig = dataclasses.field(default_factory=PackConfig)
+    card: CardConfig = dataclasses.field(default_factory=CardConfig)
     instructions: InstructionsConfig = dataclasses.field(default_factory=InstructionsConfig)
     preferences: PreferencesConfig = dataclasses.field(default_factory=PreferencesConfig)
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)

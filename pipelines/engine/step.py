@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import graphlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -169,7 +170,7 @@ class Recipe:
         ranks: int = 1,
         code: CodePolicy = "rerun",
         detached: bool = False,
-        **inputs: Artifact,
+        **inputs: Artifact | None,
     ) -> Artifact:
         """Adds a step and returns the handle of its output.
 
@@ -183,14 +184,15 @@ class Recipe:
             ranks: Processes its `ctx.launch` starts.
             code: What a change of its code does, see `Step.code`.
             detached: Let it outlive the driver: for steps that run long.
-            **inputs: Artifacts by the function's parameter names.
+            **inputs: Artifacts by the function's parameter names; None leaves an input out.
 
         Raises:
             ConfigError: If the name is taken or unusable, the function is no module-level one, or the inputs are not
                 those its signature asks for.
         """
         resources = Resources(cpus, gpus, memory_gib, ranks)
-        return self._add(fn, config, name, inputs, resources, code, detached, None)
+        given = {key: artifact for key, artifact in inputs.items() if artifact is not None}
+        return self._add(fn, config, name, given, resources, code, detached, None)
 
     def map(
         self,
@@ -264,7 +266,9 @@ class Recipe:
         return Artifact(label)
 
     def file(self, path: str | Path, what: str) -> Artifact:
-        """Takes a file or folder from outside the store as an input, identified by its content.
+        """Takes a file or folder as an input, identified by its content.
+
+        A folder that is an artifact of a store need not be read for that: its manifest tells.
 
         Args:
             path: Where it lies now. The path never enters a key.
@@ -276,7 +280,16 @@ class Recipe:
         resolved = Path(path).expanduser().resolve()
         if not resolved.exists():
             raise ConfigError(f"There is no {what} at {path}.", f"recipe {self.name}", f"check the path of the {what}")
-        return Artifact(what, resolved, content_digest(resolved))
+        return Artifact(what, resolved, _recorded_digest(resolved) or content_digest(resolved))
+
+
+def _recorded_digest(path: Path) -> str:
+    """The digest in the manifest beside a folder, where it is an artifact; else empty."""
+    manifest = path.with_name(f"{path.name}.json")
+    if not path.is_dir() or not manifest.is_file():
+        return ""
+    content = json.loads(manifest.read_text(encoding="utf-8")).get("content", "")
+    return str(content)
 
 
 def ordered(steps: Iterable[Step]) -> list[Step]:

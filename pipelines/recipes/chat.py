@@ -22,7 +22,6 @@ from pipelines.recipes.data import corpus
 def chat(run: Recipe, settings: Settings) -> Artifact:
     """Declares the steps of the recipe; nothing runs here."""
     source = settings.source
-    text = corpus(run, settings)
     if source.kind == "sample":
         dialogues = run.step(instructions, settings.instructions)
         pairs = run.step(preferences, settings.preferences)
@@ -31,6 +30,7 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         pairs_file = run.file(source.preferences or "", "preferences")
         dialogues = run.step(instructions, settings.instructions, file=dialogues_file)
         pairs = run.step(preferences, settings.preferences, file=pairs_file)
+    text = corpus(run, settings, dialogues, pairs)
 
     gpus = settings.cluster.rank_gpus
     base = run.step(
@@ -42,6 +42,7 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         gpus=gpus,
         tokens=text.tokens,
         tokenizer=text.vocabulary,
+        rows=text.rows,
     )
     tuned = run.step(
         sft,

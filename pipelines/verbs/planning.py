@@ -34,6 +34,30 @@ def steps_of(settings: Settings) -> tuple[Step, ...]:
     return recipe.steps
 
 
+def pinned(settings: Settings) -> Settings:
+    """The settings with the artifacts that `source` names in words named by their folders, as they are now.
+
+    A run writes its settings down, so that going on with it goes on from the same crawl, however many came since.
+
+    Raises:
+        ConfigError: If there is no such artifact.
+    """
+    source = settings.source
+    crawl = _folder_of(settings, source.previous_crawl, "crawl")
+    dedup = _folder_of(settings, source.previous_dedup, "dedup")
+    return replace(settings, source=replace(source, previous_crawl=crawl, previous_dedup=dedup))
+
+
+def _folder_of(settings: Settings, named: str | None, step: str) -> str | None:
+    from pipelines.verbs.artifacts import find_artifact
+
+    if named is None or Path(named).is_dir():
+        return named
+    store = open_store(settings)
+    made = store.newest(step) if named == "newest" else find_artifact(store, named)
+    return None if made is None else str(store.fetch(made))
+
+
 def selection_of(options: argparse.Namespace) -> Selection:
     """The selectors among the options of a verb."""
     return Selection.of({name: getattr(options, name, None) for name in OPTIONS})
@@ -56,7 +80,7 @@ def selection_of_run(options: argparse.Namespace, run_folder: Path) -> Selection
 def plan_of(settings: Settings, selection: Selection = EVERYTHING) -> tuple[Store, Plan]:
     """Builds the recipe that the settings name and plans it against their store."""
     store = open_store(settings)
-    return store, make_plan(steps_of(settings), store, selection, cast(RunPolicy, settings.code))
+    return store, make_plan(steps_of(pinned(settings)), store, selection, cast(RunPolicy, settings.code))
 
 
 def plan_lines(plan: Plan, settings: Settings) -> list[str]:

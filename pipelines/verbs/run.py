@@ -25,7 +25,7 @@ from pipelines.report.report import write_report
 from pipelines.runs import create_run
 from pipelines.tracking.mlflow_sink import tracked
 from pipelines.tracking.reaper import reap
-from pipelines.verbs.planning import open_store, plan_lines, plan_of, plan_record, selection_of, shortest
+from pipelines.verbs.planning import open_store, plan_lines, pinned, plan_of, plan_record, selection_of, shortest
 
 
 def run(overrides: Sequence[str], options: argparse.Namespace) -> int:
@@ -33,6 +33,7 @@ def run(overrides: Sequence[str], options: argparse.Namespace) -> int:
     settings = load_settings(overrides)
     open_store(settings)  # a place that cannot be written is refused with a sentence before a lock is made in it
     with uncollected(settings.folder):
+        settings = pinned(settings)
         store, plan = plan_of(settings, selection_of(options))
         folder = create_run(settings.folder, settings, overrides, plan, options.run_id)
     return carry_out(settings, store, plan, folder, options.json)
