@@ -45,6 +45,7 @@ class Limits:
     body_bytes: int
     inflated_bytes: int
     timeout_s: float
+    inflation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,19 +111,22 @@ class Fetcher:
     ) -> None:
         await self._transport.aclose()
 
-    async def get(self, url: str, media_types: Collection[str] = ()) -> Answer:
+    async def get(
+        self, url: str, media_types: Collection[str] = (), validators: Mapping[str, str] | None = None
+    ) -> Answer:
         """Fetches a URL.
 
         Args:
             url: Normalised URL.
             media_types: Media types wanted of an answer with status 200; empty for any.
+            validators: Further headers, which ask for the body only if it has changed.
 
         Raises:
             FetchError: If there is no complete answer within the limits.
         """
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                return await self._get(url, media_types)
+                return await self._get(url, media_types, {**self._headers, **(validators or {})})
         except AddressRefused as error:
             raise FetchError("address", str(error), refused=True) from error
         except BadEncoding as error:
@@ -136,8 +140,8 @@ class Fetcher:
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError) as error:
             raise FetchError("bad URL", str(error), refused=True) from error
 
-    async def _get(self, url: str, media_types: Collection[str]) -> Answer:
-        request = httpx.Request("GET", url, headers=self._headers, extensions=self._extensions)
+    async def _get(self, url: str, media_types: Collection[str], headers: Mapping[str, str]) -> Answer:
+        request = httpx.Request("GET", url, headers=headers, extensions=self._extensions)
         response = await self._transport.handle_async_request(request)
         address = response.extensions["network_stream"].get_extra_info("server_addr")
         try:
@@ -153,7 +157,12 @@ class Fetcher:
             headers=_text(response.headers.raw),
             request_headers=_text(request.headers.raw),
             wire=wire,
-            body=inflate(wire, response.headers.get("content-encoding", ""), self._limits.inflated_bytes),
+            body=inflate(
+                wire,
+                response.headers.get("content-encoding", ""),
+                self._limits.inflated_bytes,
+                self._limits.inflation,
+            ),
             address=str(address[0]),
         )
 

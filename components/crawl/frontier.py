@@ -28,7 +28,7 @@ LINK_PRIORITY, LIST_PRIORITY = 50, 1000
 """What a link has; what sitemaps and feeds have, because their pages are waiting for them."""
 
 _MOST_KNOWN = 200_000
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS urls (
     id INTEGER PRIMARY KEY,
     url TEXT NOT NULL UNIQUE,
@@ -202,7 +202,7 @@ class Frontier:
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
-        self._database.executescript(_SCHEMA)
+        self._database.executescript(SCHEMA)
         self._database.execute("UPDATE urls SET state = 'pending' WHERE state = 'active'")
         self._database.commit()
         self.counts: Counter[tuple[str, str, str]] = Counter()

@@ -1,97 +1,158 @@
 """Crawls the seeds' sites into WARC files.
 
-    warc/pages-00001.warc.gz ...   requests and responses, one gzip member a record
-    frontier.sqlite                every URL heard of and what became of it
+    warc/pages-00001.warc.gz ...   responses, requests, metadata and revisits, one gzip member a record
+    frontier.sqlite                every URL heard of, what became of it and how it changed
     summary.json                   URLs by state and reason
 
 The crawl lives in `ctx.scratch` while it runs, so a killed or stopped one goes on there and asks for no page twice
-(but for those on their way at that moment).
+(but for those on their way at that moment). It runs in as many parts as there are workers (see `partition`): one in
+this process, several in rounds of `ctx.map`, with what they found for each other handed over between rounds.
+
+Given an earlier crawl (`previous`) it asks again for what is due, and takes over what has not changed (see `recrawl`):
+the new artifact is whole by itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import importlib.metadata
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.context import Context, Metrics
 from components.crawl.config import CrawlConfig
-from components.crawl.frontier import PAGE, SITEMAP, Found, Frontier
+from components.crawl.frontier import FEED, PAGE, SITEMAP, Frontier
 from components.errors import MachineError, Preempted, StepError
 from components.publish import publish_json, read_json
+from components.shardwise import work_folder
 
-VERSION = 1
+if TYPE_CHECKING:
+    from components.crawl.partition import Part, Progress
+
+VERSION = 2
+
+_FIRST_ROUND_S, _LONGEST_ROUND_S = 2.0, 20.0
+_ROBOTS = ("robots", "robots unreachable", "robots ai")
+_Counts = Counter[tuple[str, str, str]]
 
 
-def crawl(ctx: Context, config: CrawlConfig, site: Path | None = None) -> Metrics:
+def crawl(ctx: Context, config: CrawlConfig, site: Path | None = None, previous: Path | None = None) -> Metrics:
     """Crawls, from where an earlier try stopped if there was one.
 
     Args:
         ctx: Where to write and whom to tell.
         config: What to fetch and how gently.
-        site: Artifact of the step `site`: it is served on loopback meanwhile, under the host name it was built for.
+        site: Artifact of the step `site`: it is served on loopback meanwhile, under the host name it was built for. It
+            is crawled by one worker, since no other machine could reach it.
+        previous: Artifact of an earlier crawl, to be brought up to date.
 
     Returns:
-        fetched, redirected, refused_by_robots, failed (pages), bytes (of fetched bodies, inflated), pages_per_second.
+        fetched, redirected, refused_by_robots, opted_out, failed (pages), bytes (of fetched bodies, inflated),
+        pages_per_second; of `fetched`, with an earlier crawl: not_modified (status 304), same_body, not_due, stale,
+        changed; gone (pages that were there once).
 
     Raises:
-        StepError: If a seed is no URL or no page at all could be fetched.
+        StepError: If a seed is no URL, the earlier crawl cannot be read, or no page at all could be fetched.
+        ConfigError: If a scope rule or the opt-out list cannot be read.
         Preempted: If the run was asked to stop; the next one goes on.
         MachineError: If the disk is full.
     """
-    with _served(site) as mapped, full_database(ctx.scratch):
-        frontier = Frontier(ctx.scratch / "crawl" / "frontier.sqlite")
-        with closing(frontier):
-            return _crawl(ctx, config, frontier, mapped)
+    from components.crawl.partition import Part
+    from components.crawl.scope import Scope
 
-
-def _crawl(ctx: Context, config: CrawlConfig, frontier: Frontier, mapped: Mapping[str, int]) -> Metrics:
     seeds = _seeds(config)
-    frontier.add(Found(seed, depth=0) for seed in seeds)
-    frontier.commit()
-    before, started = frontier.number(PAGE, "fetched"), time.monotonic()
-    if not asyncio.run(_run(ctx, config, frontier, mapped)):
+    Scope(config)  # Refuses rules that are none before anything is asked for.
+    lists = [Path(config.opt_out_file)] if config.opt_out_file else []
+    folder = work_folder(ctx, VERSION, config, [*lists, *([previous / "frontier.sqlite"] if previous else [])])
+    count = _number_of_parts(folder, 1 if site else config.workers)
+    with _served(site) as mapped, full_database(ctx.scratch):
+        parts = [Part(config, folder, index, count, mapped, previous) for index in range(count)]
+        started = time.monotonic()
+        fetched, counts = _crawl_alone(ctx, parts[0]) if count == 1 else _crawl_together(ctx, config, parts)
+        seconds = time.monotonic() - started
+        if not _number(counts, PAGE, "fetched"):
+            error = _nothing_fetched(parts, seeds)
+            shutil.rmtree(folder)  # Nothing is lost, and the next try shall ask anew.
+            raise error
+        metrics = _write_output(ctx, config, parts)
+    return {**metrics, "pages_per_second": fetched / max(seconds, 1e-9)}
+
+
+def _crawl_alone(ctx: Context, part: Part) -> tuple[int, _Counts]:
+    """Crawls the only part in this process; returns the pages fetched now, and all counts."""
+    from components.crawl.crawler import STOPPED
+    from components.crawl.partition import run_part
+
+    before: list[int] = []
+
+    def report(frontier: Frontier) -> None:
+        before.append(_number(frontier.counts, PAGE, "fetched"))
+        del before[1:]
+        _report(ctx, frontier.counts)
+
+    progress = run_part(replace(part, max_pages=part.config.max_pages), ctx.should_stop, report)
+    pages = _number(progress.counts, PAGE, "fetched")
+    if progress.ending == STOPPED:
         raise Preempted(
-            f"The crawl was stopped after {frontier.number(PAGE, 'fetched')} pages.",
-            where="crawl",
-            fix="run again: it goes on from there",
+            f"The crawl was stopped after {pages} pages.", where="crawl", fix="run again: it goes on from there"
         )
-    seconds = time.monotonic() - started
-    if frontier.number(PAGE, "fetched") == 0:
-        raise _nothing_fetched(frontier, seeds)
-    _write_output(ctx, config, frontier)
-    return {
-        "fetched": float(frontier.number(PAGE, "fetched")),
-        "redirected": float(frontier.number(PAGE, "redirected")),
-        "refused_by_robots": float(_refused_by_robots(frontier)),
-        "failed": float(frontier.number(PAGE, "failed")),
-        "bytes": float(frontier.body_bytes()),
-        "pages_per_second": (frontier.number(PAGE, "fetched") - before) / max(seconds, 1e-9),
-    }
+    return pages - before[0], progress.counts
 
 
-async def _run(ctx: Context, config: CrawlConfig, frontier: Frontier, mapped: Mapping[str, int]) -> bool:
-    from components.crawl.crawler import Crawler
-    from components.crawl.fetch import Fetcher, Limits
-    from components.crawl.warc import WarcWriter
+def _crawl_together(ctx: Context, config: CrawlConfig, parts: Sequence[Part]) -> tuple[int, _Counts]:
+    """Crawls all parts, round by round; returns the pages fetched now, and all counts."""
+    from components.crawl.partition import crawl_part
 
-    version = importlib.metadata.version("headwater")
-    agent = f"{config.user_agent}/{version}" + (f" (+{config.contact})" if config.contact else "")
-    limits = Limits(config.max_body_bytes, config.max_inflated_bytes, config.timeout_s)
-    folder = ctx.scratch / "crawl" / "warc"
-    about = {"software": f"headwater/{version}", "format": "WARC File Format 1.1", "http-header-user-agent": agent}
-    writer = WarcWriter(folder, _sound_records(frontier, folder), config.warc_mib << 20, about)
-    async with Fetcher(agent, limits, config.allow_loopback, mapped, config.concurrency) as fetcher:
-        with closing(writer):
-            crawler = Crawler(config, frontier, writer, fetcher, ctx.should_stop, lambda: _report(ctx, frontier))
-            return await crawler.run()
+    had = [_pages_in(part) for part in parts]
+    begun = sum(had)
+    seconds, open_parts = _FIRST_ROUND_S, list(range(len(parts)))
+    while True:
+        shares = _shares(config.max_pages - sum(had), open_parts, len(parts))
+        work = [
+            replace(part, seconds=seconds, max_pages=have + share)
+            for part, have, share in zip(parts, had, shares, strict=True)
+        ]
+        results: list[Progress] = ctx.map(crawl_part, work)
+        counts = sum((result.counts for result in results), start=Counter[tuple[str, str, str]]())
+        _report(ctx, counts)
+        had = [_number(result.counts, PAGE, "fetched") for result in results]
+        open_parts = [index for index, result in enumerate(results) if result.more]
+        letters = sum(result.letters for result in results)
+        if sum(had) >= config.max_pages or not (open_parts or letters):
+            return sum(had) - begun, counts
+        seconds = min(seconds * 1.5, _LONGEST_ROUND_S)
+
+
+def _shares(pages: int, open_parts: Sequence[int], count: int) -> list[int]:
+    """How many more pages each part may fetch: the rest in equal shares among those that have something to fetch."""
+    takers = list(open_parts) or list(range(count))
+    shares = [0] * count
+    for place, index in enumerate(takers):
+        shares[index] = pages // len(takers) + (place < pages % len(takers))
+    return shares
+
+
+def _pages_in(part: Part) -> int:
+    """Pages a part has from an earlier try."""
+    if not part.frontier.exists():
+        return 0
+    with closing(Frontier(part.frontier)) as frontier:
+        return _number(frontier.counts, PAGE, "fetched")
+
+
+def _number_of_parts(folder: Path, wanted: int) -> int:
+    """The parts that the crawl was begun with: what they hold cannot be shared out again."""
+    path = folder / "parts.json"
+    if not path.exists():
+        publish_json(path, {"parts": wanted})
+    return int(str(read_json(path)["parts"]))
 
 
 def _seeds(config: CrawlConfig) -> list[str]:
@@ -104,16 +165,6 @@ def _seeds(config: CrawlConfig) -> list[str]:
             raise StepError(f"The seed {url!r} is not a URL that can be fetched.", "crawl.seeds", "correct crawl.seeds")
         seeds.append(seed)
     return seeds
-
-
-def _sound_records(frontier: Frontier, folder: Path) -> dict[str, int]:
-    """Where the committed records end, once those a power failure took from the files are forgotten."""
-    for name, end in frontier.recorded().items():
-        path = folder / name
-        size = path.stat().st_size if path.exists() else 0
-        if size < end:
-            frontier.forget_records(name, size)
-    return frontier.recorded()
 
 
 @contextmanager
@@ -141,20 +192,27 @@ def full_database(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _report(ctx: Context, frontier: Frontier) -> None:
-    kept, redirected, failed = (frontier.number(PAGE, state) for state in ("fetched", "redirected", "failed"))
-    robots = _refused_by_robots(frontier)
+def _report(ctx: Context, counts: _Counts) -> None:
+    kept, redirected, failed = (_number(counts, PAGE, state) for state in ("fetched", "redirected", "failed"))
+    robots = _number(counts, PAGE, "refused", *_ROBOTS)
     done = kept + redirected + failed + robots
     note = f"kept {kept}, refused by robots {robots}, failed {failed}"
-    ctx.progress(done, done + frontier.number(PAGE, "pending", "active"), "pages", note)
+    waiting = _number(counts, PAGE, "pending") + _number(counts, PAGE, "active")
+    ctx.progress(done, done + waiting, "pages", note)
 
 
-def _refused_by_robots(frontier: Frontier) -> int:
-    return sum(frontier.number(PAGE, "refused", reason=reason) for reason in ("robots", "robots unreachable"))
+def _number(counts: _Counts, kind: str, state: str, *reasons: str) -> int:
+    """How many URLs of a kind are in a state, for some reasons if any are given."""
+    wanted = {key: number for key, number in counts.items() if key[:2] == (kind, state)}
+    return sum(number for (_, _, why), number in wanted.items() if not reasons or why in reasons)
 
 
-def _nothing_fetched(frontier: Frontier, seeds: list[str]) -> StepError:
-    stories = "; ".join(frontier.story_of(seeds))
+def _nothing_fetched(parts: Sequence[Part], seeds: list[str]) -> StepError:
+    found: list[str] = []
+    for part in parts:
+        with closing(Frontier(part.frontier)) as frontier:
+            found += frontier.story_of(seeds)
+    stories = "; ".join(found)
     return StepError(
         f"Not one page could be fetched from {len(seeds)} seed{'s' * (len(seeds) > 1)}. {stories}.",
         where="crawl.seeds",
@@ -164,6 +222,7 @@ def _nothing_fetched(frontier: Frontier, seeds: list[str]) -> StepError:
 
 def _place(path: Path, target: Path) -> None:
     """Links a WARC file (it will not change any more); copies it only where output and scratch are on two disks."""
+    target.unlink(missing_ok=True)
     try:
         os.link(path, target)
     except OSError as error:
@@ -172,20 +231,49 @@ def _place(path: Path, target: Path) -> None:
         shutil.copyfile(path, target)
 
 
-def _write_output(ctx: Context, config: CrawlConfig, frontier: Frontier) -> None:
+def _write_output(ctx: Context, config: CrawlConfig, parts: Sequence[Part]) -> Metrics:
+    """Ends what is still pending, puts the parts together and returns their metrics."""
+    from components.crawl.merging import count_ends, merge_frontiers
+
     (ctx.output / "warc").mkdir(parents=True, exist_ok=True)
-    for path in sorted((ctx.scratch / "crawl" / "warc").glob("*.warc.gz")):
-        target = ctx.output / "warc" / path.name
-        target.unlink(missing_ok=True)
-        _place(path, target)
-    (ctx.output / "frontier.sqlite").unlink(missing_ok=True)
-    frontier.copy_to(ctx.output / "frontier.sqlite")
+    for part in parts:
+        with closing(Frontier(part.frontier)) as frontier:
+            frontier.refuse_rest("depth", deeper_than=config.max_depth)
+            frontier.refuse_rest("page cap")
+        for path in sorted(part.warc.glob("*.warc.gz")):
+            _place(path, ctx.output / "warc" / path.name)
+    merge_frontiers([part.frontier for part in parts], ctx.output / "frontier.sqlite")
+    ends = count_ends(ctx.output / "frontier.sqlite")
     publish_json(
         ctx.output / "summary.json",
         {
             "seeds": list(config.seeds),
-            "pages": frontier.summary(PAGE),
-            "sitemaps": frontier.summary(SITEMAP),
-            "bytes": frontier.body_bytes(),
+            "pages": ends.summary(PAGE),
+            "sitemaps": ends.summary(SITEMAP),
+            "feeds": ends.summary(FEED),
+            "bytes": ends.body_bytes,
+            "changed": ends.changed,
+            "gone": ends.gone,
         },
     )
+    return _metrics(ends.counts, ends.body_bytes, ends.changed, ends.gone)
+
+
+def _metrics(counts: _Counts, body_bytes: int, changed: int, gone: int) -> Metrics:
+    def pages(state: str, *reasons: str) -> float:
+        return float(_number(counts, PAGE, state, *reasons))
+
+    return {
+        "fetched": pages("fetched"),
+        "redirected": pages("redirected"),
+        "refused_by_robots": pages("refused", *_ROBOTS),
+        "opted_out": pages("refused", "opt-out"),
+        "failed": pages("failed"),
+        "not_modified": pages("fetched", "not modified"),
+        "same_body": pages("fetched", "same body"),
+        "not_due": pages("fetched", "not due"),
+        "stale": pages("fetched", "stale"),
+        "changed": float(changed),
+        "gone": float(gone),
+        "bytes": float(body_bytes),
+    }

@@ -4,10 +4,10 @@ Each record is its own gzip member, so a file may be cut after any record and st
 crawl go on (`WarcWriter` cuts back to the last record the frontier knows of), and what lets the next crawl take over a
 page's records as they are. The records are plain enough to be put together here; what takes the time is compression.
 
-Bodies are kept as they came over the wire (a gzip body stays gzip), only without chunked framing. Every answer to a page
-request is recorded, whatever its status and with all its headers: readers choose. An answer is a group of records that
-follow each other: `response` (what came), `request` (what was asked), `metadata` (why it was asked for, and the links
-found). A page that has not changed is a `revisit`, followed by the earlier group.
+Bodies are kept as they came over the wire (a gzip body stays gzip), only without chunked framing. Every answer to a
+page request is recorded, whatever its status and with all its headers: readers choose. An answer is a group of records
+that follow each other: `response` (what came), `request` (what was asked), `metadata` (why it was asked for, and the
+links found). A page that has not changed is a `revisit`, followed by the earlier group.
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ class WarcWriter:
             any committed record goes.
         max_bytes: Size from which on a new file begins.
         about: Fields of the `warcinfo` record that opens every file.
+        prefix: Beginning of the files' names.
         now: Gives the time of day.
+
+    Attributes:
+        folder: See above.
     """
 
     def __init__(
@@ -77,15 +81,17 @@ class WarcWriter:
         committed: Mapping[str, int],
         max_bytes: int,
         about: Mapping[str, str],
+        prefix: str = "pages",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._max_bytes = max_bytes
         self._about = dict(about)
+        self._prefix = prefix
         self._now = now
         folder.mkdir(parents=True, exist_ok=True)
         self._cut(committed)
-        self._number = max((int(name.split("-")[1].split(".")[0]) for name in committed), default=0)
+        self._number = max((int(name.split(".")[0].rpartition("-")[2]) for name in committed), default=0)
         self._file: io.BufferedWriter | None = None
 
     def write(self, answer: Answer, origin: Origin | None = None) -> Position:
@@ -130,8 +136,9 @@ class WarcWriter:
             head.append(("WARC-Payload-Digest", fields.get("warc-payload-digest", "")))
         block = _response_head(answer)
         record = _record("revisit", record_id, date, answer.url, _HTTP_RESPONSE, head, block)
-        self._append([_packed(record), *self._beside(answer, date, record_id, origin)])
-        return self._append([before])
+        members = [_packed(record), *self._beside(answer, date, record_id, origin)]
+        place = self._append([*members, before])
+        return Position(place.file, place.end - len(before), place.end)
 
     def carry(self, before: bytes, url: str) -> Position:
         """Appends the group of records that a page was recorded with in an earlier crawl.
@@ -169,7 +176,7 @@ class WarcWriter:
             yield _packed(_record("metadata", _new_id(), date, answer.url, _FIELDS, concurrent, block))
 
     def _cut(self, committed: Mapping[str, int]) -> None:
-        for path in self._folder.glob("*.warc.gz"):
+        for path in self.folder.glob("*.warc.gz"):
             end = committed.get(path.name)
             if end is None:
                 path.unlink()
@@ -183,7 +190,7 @@ class WarcWriter:
             self._number += 1
         if self._file is None:
             self._number = max(self._number, 1)
-            self._file = (self._folder / self._name()).open("ab")
+            self._file = (self.folder / self._name()).open("ab")
             if self._file.tell() == 0:
                 block = "".join(f"{name}: {value}\r\n" for name, value in self._about.items()).encode()
                 name = [("WARC-Filename", self._name())]
@@ -191,7 +198,7 @@ class WarcWriter:
         return self._file
 
     def _name(self) -> str:
-        return f"pages-{self._number:05d}.warc.gz"
+        return f"{self._prefix}-{self._number:05d}.warc.gz"
 
     def _date(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -322,7 +322,7 @@ def test_records_lost_with_a_failing_machine_are_fetched_again(make_site, tmp_pa
     context = local_context("crawl", tmp_path)
     with serve(make_site({"/": _links(*paths), **dict.fromkeys(paths, "x" * 500)})) as port:
         crawl(context, _loopback(port))
-        (lost,) = (context.scratch / "crawl/warc").iterdir()
+        (lost,) = context.scratch.rglob("*.warc.gz")
         with lost.open("r+b") as file:
             file.truncate(lost.stat().st_size - 700)
         assert crawl(context, _loopback(port))["fetched"] == 6
