@@ -13,7 +13,8 @@ from datetime import date, datetime
 
 from components.crawl.urls import normalise
 from components.documents import Document, Dropped, make_doc_id
-from components.extract.language import UNKNOWN, detect_language_and_script
+from components.extract.language import detect_language_and_script
+from components.extract.script import count_kinds, count_scripts, detect_script
 from components.ingest.config import FIELDS, IngestFilesConfig
 from components.ingest.rows import Row
 
@@ -65,13 +66,12 @@ class Mapper:
         faults = text.count(_REPLACEMENT) / len(text)
         if faults > self._config.max_replaced_share:
             return Dropped(doc_id, url, "encoding", f"{faults:.4f}", str(self._config.max_replaced_share))
-        found, script = detect_language_and_script(text)
-        stated = language_code(self._text_of(row, "lang")) or self._config.lang
+        lang, script = _language(text, language_code(self._text_of(row, "lang")) or self._config.lang)
         return Document(
             doc_id=doc_id,
             source=source,
             url=url,
-            lang=stated or found or UNKNOWN,
+            lang=lang,
             title=self._text_of(row, "title"),
             text=text,
             script=script,
@@ -104,6 +104,14 @@ class Mapper:
         for part in self._paths.get(name, ("",)):
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
+
+
+def _language(text: str, stated: str) -> tuple[str, str]:
+    """Language and script of a text; the model, which takes most of the time, is asked only where nothing is stated."""
+    if not stated:
+        return detect_language_and_script(text)
+    kinds = count_kinds(text)
+    return stated, detect_script(kinds, count_scripts(kinds))
 
 
 def _clean(text: str) -> str:
