@@ -202,6 +202,7 @@ class Frontier:
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute("PRAGMA wal_autocheckpoint = 4000")
         self._database.executescript(SCHEMA)
         self._database.execute("UPDATE urls SET state = 'pending' WHERE state = 'active'")
         self._database.commit()

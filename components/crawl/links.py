@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from html import unescape
 
-from components.crawl.urls import join
+from components.crawl.urls import join, join_all
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]{2,40})", re.IGNORECASE)
@@ -39,8 +39,7 @@ def page_links(payload: bytes, content_type: str, url: str) -> list[str]:
     text = decode(payload, content_type)
     base, references = _matched(text) if too_deep(text) else _parsed(text)
     base = join(url, base) or url
-    targets = (join(base, reference) for reference in dict.fromkeys(references))
-    return list(dict.fromkeys(target for target in targets if target is not None))
+    return join_all(base, references)
 
 
 def too_deep(text: str) -> bool:

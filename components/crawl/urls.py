@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -84,6 +85,28 @@ def _join(base: str, reference: str) -> str | None:
         return normalise(urljoin(base, _slashed(reference)))
     except ValueError:
         return None
+
+
+def join_all(base: str, references: Iterable[str]) -> list[str]:
+    """What the links of a page mean, each once, in order: `join` for a whole page, with a normalised base.
+
+    The pages of a folder mostly have the same links, so what they mean there is kept.
+    """
+    folder = base.partition("#")[0].partition("?")[0].rpartition("/")[0] + "/"
+    targets: dict[str, None] = {}
+    for reference in references:
+        target = _join_below(folder, reference)
+        if target == "":
+            target = join(base, reference)
+        if target is not None:
+            targets[target] = None
+    return list(targets)
+
+
+@lru_cache(maxsize=65536)
+def _join_below(folder: str, reference: str) -> str | None:
+    """As `join`, for references that mean the same on every page of a folder; an empty text for others."""
+    return join(folder, reference) if _ORDINARY.fullmatch(reference) else ""
 
 
 def host_of(url: str) -> str:
