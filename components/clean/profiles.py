@@ -12,9 +12,10 @@
         rules:
           - {name: min_chars, statistic: chars, min: 40, scale: 0.4, languages: [zh], why: stubs}
 
-`scale` is what a threshold from the command line is multiplied with: `clean.min_chars=200` asks for 80 hanzi where the
-scale is 0.4. Rules are tried in the order of the list; the first broken one drops. A file is read by hand here, with a
-sentence for each thing that may be wrong in it, since users write their own.
+A profile "poems.zh" stands in for "poems" where a document is Chinese. `scale` is what a threshold from the command
+line is multiplied with: `clean.min_chars=200` asks for 80 hanzi where the scale is 0.4. Rules are tried in the order of
+the list; the first broken one drops. A file is read by hand here, with a sentence for each thing that may be wrong in
+it, since users write their own.
 """
 
 from __future__ import annotations
@@ -78,8 +79,12 @@ class RuleBook:
     otherwise: str
 
     def profile_of(self, source: str, lang: str, chosen: Mapping[str, str]) -> str:
-        """The profile of a document: what the config chose for its source or its language, else what the file says."""
-        return chosen.get(source) or chosen.get(lang) or self.languages.get(lang, self.otherwise)
+        """The profile of a document: what the config chose for its source or its language, else what the file says.
+
+        Where a profile has another one for this language ("poems.zh"), it is that.
+        """
+        profile = chosen.get(source) or chosen.get(lang) or self.languages.get(lang, self.otherwise)
+        return f"{profile}.{lang}" if f"{profile}.{lang}" in self.profiles else profile
 
 
 def builtin_rules(name: str = "default") -> Path:

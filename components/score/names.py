@@ -43,6 +43,7 @@ STATISTICS = {
     "policy_line_share": "lines that name cookies, terms of use or copyright, of all lines (C4)",
     "javascript_line_share": "lines that name JavaScript, of all lines (C4)",
     "lorem_ipsum": "times that filler text begins (C4)",
+    "policy_word_share": "words that name cookies, terms of use or copyright, of all words",
     "prompt_word_share": 'words that ask for a click ("read more", "add to cart"), of all words',
     "duplicate_line_share": "characters in lines that repeat an earlier line, of those in lines (Gopher, FineWeb)",
     "duplicate_lines": "lines that repeat an earlier line, of all lines (Gopher)",

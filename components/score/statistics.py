@@ -227,7 +227,11 @@ def _of_lines(lines: Lines, words: Words, spans: Spans, counts: Numbers) -> dict
     again, again_chars = count_repeats(paragraph_docs, lines.paragraph_hashes, lines.paragraph_lengths, num)
     places, sizes, groups = find_phrases(boilerplate(), words, spans)
     line = np.searchsorted(lines.ends, words.places.take(places))
-    prompts = groups == PROMPT
+    total_words = np.maximum(counts, 1)
+
+    def words_in(group: int) -> Numbers:
+        chosen = groups == group
+        return _covered(places[chosen], sizes[chosen], np.ones(len(words.docs)), words.docs, num) / total_words
 
     def share_with(group: int) -> Numbers:
         named = np.unique(line[groups == group])
@@ -245,8 +249,8 @@ def _of_lines(lines: Lines, words: Words, spans: Spans, counts: Numbers) -> dict
         "policy_line_share": share_with(POLICY),
         "javascript_line_share": share_with(SCRIPT),
         "lorem_ipsum": np.bincount(words.docs.take(places[groups == LOREM]), minlength=num).astype(np.float64),
-        "prompt_word_share": _covered(places[prompts], sizes[prompts], np.ones(len(words.docs)), words.docs, num)
-        / np.maximum(counts, 1),
+        "policy_word_share": words_in(POLICY),
+        "prompt_word_share": words_in(PROMPT),
         "duplicate_line_share": repeated_chars / chars,
         "duplicate_lines": repeats / most,
         "duplicate_paragraph_share": again_chars / chars,

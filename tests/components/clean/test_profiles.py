@@ -55,6 +55,14 @@ def test_the_profile_is_that_of_the_source_then_of_the_language_then_the_common_
     assert book.profile_of("verse", "zh", {"verse": "plain", "zh": "hanzi"}) == "plain"
 
 
+def test_a_profile_may_have_another_one_for_a_language(tmp_path: Path) -> None:
+    book = book_of(tmp_path, SMALL + "  verse: {like: plain}\n  verse.zh: {like: hanzi}\n")
+    assert book.profile_of("mine", "en", {"mine": "verse"}) == "verse"
+    assert book.profile_of("mine", "zh", {"mine": "verse"}) == "verse.zh"
+    config = CleanConfig(thresholds={"verse.zh.min_chars": "7"})
+    assert thresholds(with_thresholds(book, config), "verse.zh")["min_chars"] == 7
+
+
 def test_a_field_of_the_config_sets_its_rule_in_all_profiles_scaled(tmp_path: Path) -> None:
     book = with_thresholds(book_of(tmp_path, SMALL), CleanConfig(min_chars=200))
     assert thresholds(book, "plain")["min_chars"] == 200
