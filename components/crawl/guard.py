@@ -23,10 +23,26 @@ import httpx
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_DNS64 = ipaddress.IPv6Network("64:ff9b::/96")
-_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
-_SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
+# Blocks of the IANA special-purpose registries that Python 3.11 takes for public, in whole or in part.
+_SPECIAL = tuple(
+    ipaddress.ip_network(block)
+    for block in (
+        "192.0.0.0/24",  # protocol assignments: relays and port control of the local network
+        "192.31.196.0/24",  # AS112: whoever answers nearest
+        "192.52.193.0/24",  # multicast tunnels, likewise
+        "192.88.99.0/24",  # 6to4 relays, likewise
+        "192.175.48.0/24",  # AS112
+        "64:ff9b:1::/48",  # NAT64 of the local network
+        "100:0:0:1::/64",  # dummy prefix
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fec0::/10",  # site-local, as it was
+    )
+)
 
 
 class AddressRefused(Exception):  # noqa: N818  (a verdict, not a fault)
@@ -36,16 +52,18 @@ class AddressRefused(Exception):  # noqa: N818  (a verdict, not a fault)
 def allowed(address: str, allow_loopback: bool = False) -> bool:
     """Whether a connection to an IP address is permitted: public unicast only, plus loopback if asked for."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if ip.version == 6 and (ip.ipv4_mapped or ip in _DNS64):
-        ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)  # Only another spelling of the IPv4 address.
+    if ip.version == 6 and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped  # Only another spelling of the IPv4 address.
     if ip.is_loopback:
         return allow_loopback
     return all(_public(one) for one in (ip, *_embedded(ip)))
 
 
 def _public(ip: IPAddress) -> bool:
-    site_local = ip.version == 6 and ip in _SITE_LOCAL
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified or site_local)
+    if ip.version == 6 and ip in _NAT64:
+        return True  # Reserved only in Python's eyes; the address inside decides.
+    special = ip.is_multicast or ip.is_reserved or ip.is_unspecified or any(ip in block for block in _SPECIAL)
+    return ip.is_global and not special
 
 
 def _embedded(ip: IPAddress) -> list[ipaddress.IPv4Address]:
@@ -55,7 +73,7 @@ def _embedded(ip: IPAddress) -> list[ipaddress.IPv4Address]:
     found = [ip.sixtofour, *(ip.teredo or ())]
     number = int(ip)
     isatap = number >> 32 & 0xFDFFFFFF == 0x00005EFE
-    if isatap or ip in _COMPATIBLE or ip in _LOCAL_NAT64:
+    if isatap or ip in _COMPATIBLE or ip in _NAT64:
         found.append(ipaddress.IPv4Address(number & 0xFFFFFFFF))
     return [one for one in found if one is not None]
 

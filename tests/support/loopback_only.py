@@ -49,8 +49,17 @@ def _is_name_of_ours(host: object) -> bool:
     try:
         ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
-        return name.lower().rstrip(".") in ("localhost", socket.gethostname().lower())
+        return _is_number(name) or name.lower().rstrip(".") in ("localhost", socket.gethostname().lower())
     return True  # a literal: nobody is asked
+
+
+def _is_number(name: str) -> bool:
+    """Whether the C library reads a name as an address ("2130706433", "0x7f.1")."""
+    try:
+        socket.inet_aton(name)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @cache
