@@ -1,19 +1,24 @@
-"""Keeps one document of every set of copies: the one with the longest text.
+"""Keeps one document of every set of copies, marks how many there were, and cuts what many pages have in common.
 
-Longest is most letters; of equal ones the one with the fewest marks and spaces wins (copies gather dirt), then the
-first by URL, then by id.
+    documents/, dropped/, summary.json     see components.documents; `cluster` and `cluster_size` filled
+    cuts/shard-00000.arrow ...             components.dedup.sift.CUTS: what was cut out of which document
+    sketches.json                          settings of the sketches
+    memory/                                with `keep_memory`: what a later run needs to go on (see `gather`)
 
-    documents/, dropped/, summary.json     see components.documents
+One search after another, each over those that the one before left: versions of one URL; equal texts; similar texts;
+then lines and passages that the survivors share. The best of a set stays: most letters, then fewest marks, then the
+first URL, then the least id. Versions of one URL do not count into the size of a cluster: a page that was fetched
+twice was not copied by anybody.
 
-Three passes: every shard is sketched (in parallel); all sketches are brought together, candidates compared (in
-parallel) and clusters judged; every shard is written again without those that go (in parallel). Sketches are kept in
-`ctx.scratch`, so that a stopped step goes on. The middle pass holds bands and URLs of all documents in memory, about
-700 bytes a document.
+With `previous`, an earlier artifact with memory, the corpus is the union of its documents and the new ones. All
+searches are made over the union, from its sketches; only sketching is saved, and the texts that the new input need not
+hold any more. So the bytes are those of one run over the union, whatever came in which order.
+
+Memory does not grow with the corpus (see `runs`), only with the number of duplicates (see `clusters`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,169 +29,260 @@ from components.errors import StepError
 from components.shardwise import Part, link_tree, map_in_waves, metrics_of, once, work_folder
 
 if TYPE_CHECKING:
-    from components.dedup.clusters import Verdict
-    from components.dedup.sketches import Sketches
+    import pyarrow as pa
 
-VERSION = 1
+    from components.dedup.clusters import Members
+    from components.dedup.runs import Table
 
-_PAIRS_AT_ONCE = 2048
+VERSION = 2
+
+_VERIFIED_AT_ONCE = 8  # pairs cost more than entries: a task gets this many times fewer
 
 
-def dedup(ctx: Context, config: DedupConfig, documents: Path) -> Metrics:
-    """Drops exact and near duplicates.
+def dedup(ctx: Context, config: DedupConfig, documents: Path, sketches: Path, previous: Path | None = None) -> Metrics:
+    """Drops copies and cuts repeated text.
 
     Args:
         ctx: The step's context.
-        config: What counts as a duplicate.
+        config: What counts as a copy.
         documents: A documents artifact.
+        sketches: The artifact of `sketch` over these documents, or over those that they were chosen from.
+        previous: An artifact of this step made with `keep_memory`, to go on from; None starts afresh.
 
     Returns:
-        read, kept, dropped, chars, share_<language> of the three most frequent languages, exact and near (documents
-        dropped by each rule), pairs (compared), largest (documents of the largest cluster).
+        read, kept, dropped, chars, share_<language> of the three most frequent languages; url, exact and near
+        (documents that each search found to have a better one), pairs (compared), clusters, largest (documents of the
+        largest cluster); cut_documents, cut_lines, cut_passages and cut_chars (of the documents that stay).
 
     Raises:
-        StepError: If there is no document.
+        StepError: If there is no document, or the inputs do not fit together.
     """
-    from components.dedup.sketches import open_sketches
     from components.documents import shard_paths, write_summary
+    from components.publish import publish_json
 
+    settings = _settings_of(sketches, previous)
     shards = shard_paths(documents)
-    work = work_folder(ctx, VERSION, config, shards)
-    paths = [work / "sketches" / path.name for path in shards]
-    sketching = [_Sketching(*both, config) for both in zip(shards, paths, strict=True)]
-    if not sum(map_in_waves(ctx, _sketch, sketching, config.shards_at_once, "shards sketched")):
+    work = work_folder(ctx, VERSION, config, _inputs(shards, sketches, previous))
+    corpus = _gather(ctx, config, shards, sketches, previous, work)
+    judged = _judge(corpus)
+    parts = _sift(corpus, shards, previous, settings)
+    link_tree(work / "tables", ctx.output)
+    if config.keep_memory:
+        link_tree(work / "sketches", ctx.output / "memory" / "sketches")
+    publish_json(ctx.output / "sketches.json", settings)
+    return metrics_of(write_summary(ctx.output, parts)) | judged | _metrics_of_cuts(parts)
+
+
+def _settings_of(sketches: Path, previous: Path | None) -> Part:
+    from components.publish import read_json
+
+    settings = read_json(sketches / "sketches.json")
+    if previous is None:
+        return settings
+    if not (previous / "memory").is_dir():
+        raise StepError(
+            "The earlier artifact of dedup carries no memory, so nothing can go on from it.",
+            where=str(previous),
+            fix="make it again with dedup.keep_memory=true, or leave dedup.previous out",
+        )
+    before = read_json(previous / "sketches.json")
+    if before != settings:
+        changed = sorted(name for name in settings if settings[name] != before.get(name))
+        raise StepError(
+            f"The earlier artifact of dedup was made with other sketches ({', '.join(changed)} differ).",
+            where=str(previous),
+            fix="set sketch as it was then, or leave dedup.previous out and read the whole corpus",
+        )
+    return settings
+
+
+def _inputs(shards: list[Path], sketches: Path, previous: Path | None) -> list[Path]:
+    found = [*shards, *sorted((sketches / "sketches").glob("*.arrow"))]
+    return found if previous is None else [*found, *sorted(previous.rglob("*.arrow"))]
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """The sketches of all documents, gathered, and how to search them.
+
+    Attributes:
+        ctx: The step's context.
+        config: The settings.
+        work: Folder of this work in scratch.
+        sketches: A file for each shard.
+        starts: Number of each shard's first document, and of the end.
+    """
+
+    ctx: Context
+    config: DedupConfig
+    work: Path
+    sketches: list[Path]
+    starts: list[int]
+
+    def search(self, name: str, passed_over: list[Path]) -> list[Path]:
+        """Makes one search, see `groups`; returns its tables."""
+        from components.dedup.groups import Grouping, Scattering, group, scatter
+        from components.dedup.runs import key_ranges
+
+        folder = self.work / name
+        scattering = [
+            Scattering(name, path, start, self.config, passed_over, folder / "runs")
+            for path, start in zip(self.sketches, self.starts, strict=False)
+        ]
+        parts = map_in_waves(self.ctx, scatter, scattering, self.config.shards_at_once, f"shards searched for {name}")
+        runs = [folder / "runs" / name for part in parts for name in _names(part)]
+        if not runs:
+            return []
+        ranges = key_ranges(sum(int(str(part["rows"])) for part in parts), self.config.rows_at_once)
+        grouping = [
+            Grouping(name, runs, between, folder / f"groups-{index:05d}.arrow") for index, between in enumerate(ranges)
+        ]
+        return map_in_waves(self.ctx, group, grouping, self.config.shards_at_once, f"ranges grouped for {name}")
+
+    def members(self, *edges: Table) -> Members:
+        """What a judge must know of the documents that edges join."""
+        from components.dedup.clusters import describe, describing, members_of, ranked
+
+        tasks = describing(self.sketches, self.starts, members_of(*edges))
+        return ranked(map_in_waves(self.ctx, describe, tasks, self.config.shards_at_once, "shards asked"))
+
+
+def _names(part: Part) -> list[str]:
+    names = part["runs"]
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+@dataclass(frozen=True)
+class _Gathering:
+    """One shard whose sketches are brought together."""
+
+    documents: Path
+    sketches: Path
+    previous: Path | None
+    target: Path
+
+
+def _gather_shard(task: _Gathering) -> int:
+    from components.dedup.gather import gather_sketches
+
+    def do() -> Part:
+        return {"read": gather_sketches(task.documents, task.sketches, task.previous, task.target)}
+
+    return int(str(once(task.target.with_name(f"{task.target.stem}.json"), do)["read"]))
+
+
+def _gather(
+    ctx: Context, config: DedupConfig, shards: list[Path], sketches: Path, previous: Path | None, work: Path
+) -> _Corpus:
+    from itertools import accumulate
+
+    _refuse_other_shards(shards, sketches / "sketches", "sketches")
+    if previous is not None:
+        _refuse_other_shards(shards, previous / "documents", "the earlier artifact of dedup")
+    targets = [work / "sketches" / path.name for path in shards]
+    tasks = [
+        _Gathering(path, sketches / "sketches" / path.name, previous, target)
+        for path, target in zip(shards, targets, strict=True)
+    ]
+    counts = map_in_waves(ctx, _gather_shard, tasks, config.shards_at_once, "shards gathered")
+    if not sum(counts):
         raise StepError(
             "dedup was given 0 documents.",
             where="the documents of the step before",
             fix="look at that step's summary.json for what it dropped",
         )
-    judged = _judge_all(ctx, config, paths, [open_sketches(path) for path in paths])
-    sifting = [_Sifting(path, index, work, judged.losers[index]) for index, path in enumerate(shards)]
-    parts = map_in_waves(ctx, _sift, sifting, config.shards_at_once, "shards written")
-    link_tree(work / "tables", ctx.output)
-    return metrics_of(write_summary(ctx.output, parts)) | judged.metrics
+    return _Corpus(ctx, config, work, targets, [0, *accumulate(counts)])
 
 
-@dataclass(frozen=True)
-class _Sketching:
-    """One shard to sketch."""
-
-    shard: Path
-    sketches: Path
-    config: DedupConfig
-
-
-def _sketch(task: _Sketching) -> int:
-    from components.dedup.sketches import open_sketches, write_sketches
-    from components.documents import read_shard
-
-    if not task.sketches.exists():
-        write_sketches(task.sketches, read_shard(task.shard), task.config)
-    return int(open_sketches(task.sketches).batch.num_rows)
+def _refuse_other_shards(shards: list[Path], folder: Path, whose: str) -> None:
+    names = [path.name for path in sorted(folder.glob("shard-*.arrow"))]
+    if names != [path.name for path in shards]:
+        raise StepError(
+            f"The documents come in {len(shards)} shards, {whose} in {len(names)}.",
+            where=str(folder),
+            fix="make both with one number of shards",
+        )
 
 
-@dataclass(frozen=True)
-class _Loser:
-    """What the ledger says of a document that goes."""
+def _judge(corpus: _Corpus) -> Metrics:
+    """Finds versions, copies and look-alikes; writes the verdicts, and who takes no part in what follows."""
+    from components.dedup.clusters import HEADS, judge_clusters, judge_versions, others_of, write_verdicts
+    from components.dedup.runs import read_all, write_run
 
-    rule: str
-    value: str
-    threshold: str
+    config, work = corpus.config, corpus.work
+    versions = read_all(corpus.search("url", []) if config.url else [], HEADS)
+    by_url = judge_versions(corpus.members(versions), versions)
+    write_run(work / "versions.arrow", others_of(by_url))
+    copied = corpus.search("exact", [work / "versions.arrow"]) if config.exact else []
+    copies = read_all(copied, HEADS)
+    pairs, edges = _alike(corpus, [work / "versions.arrow", *copied])
+    clusters = judge_clusters(corpus.members(copies, edges), copies, edges, config.drop_near)
+    write_verdicts(work / "verdicts.arrow", [by_url, clusters])
+    write_run(work / "left-out.arrow", others_of(by_url, clusters))
+    return _metrics_of_verdicts(by_url, clusters) | {"pairs": float(pairs)}
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """Who goes: for each shard, by row; and the numbers about it."""
+def _alike(corpus: _Corpus, passed_over: list[Path]) -> tuple[int, Table]:
+    """The number of pairs compared, and those that are alike."""
+    from components.dedup.clusters import EDGES
+    from components.dedup.runs import even_ranges, read_all
+    from components.dedup.verify import Verifying, verify
 
-    losers: list[dict[int, _Loser]]
-    metrics: Metrics
-
-
-def _judge_all(ctx: Context, config: DedupConfig, paths: list[Path], shards: list[Sketches]) -> _Judged:
-    import numpy as np
-
-    from components.dedup.clusters import candidate_pairs, exact_copies, judge
-
-    places = [(shard, row) for shard, sketches in enumerate(shards) for row in range(sketches.batch.num_rows)]
-    places.sort(key=lambda place: shards[place[0]].ranks[place[1]])
-    copies = exact_copies([shards[shard].digests[row] for shard, row in places]) if config.exact else {}
-    ranks = [rank for rank in range(len(places)) if rank not in copies] if config.near else []
-    bands = np.array([shards[shard].bands[row] for shard, row in (places[rank] for rank in ranks)], dtype=np.uint64)
-    pairs = candidate_pairs(bands.reshape(len(ranks), config.bands), ranks).tolist()
-    blocks = [
-        _Block(paths, [(*places[better], *places[worse]) for better, worse in pairs[start : start + _PAIRS_AT_ONCE]])
-        for start in range(0, len(pairs), _PAIRS_AT_ONCE)
+    config = corpus.config
+    if not config.near:
+        return 0, read_all([], EDGES)
+    pairs = corpus.search("near", passed_over)
+    ranges = even_ranges(pairs, config.rows_at_once // _VERIFIED_AT_ONCE)
+    tasks = [
+        Verifying(pairs, between, corpus.sketches, corpus.starts, config, corpus.work / f"edges-{index:05d}.arrow")
+        for index, between in enumerate(ranges)
     ]
-    compared = map_in_waves(ctx, _compare, blocks, config.shards_at_once, "blocks compared")
-    similarities = [similarity for block in compared for similarity in block]
-
-    def threshold_of(*members: int) -> float:
-        longest = max(shards[shard].chars[row] for shard, row in (places[rank] for rank in members))
-        return config.threshold if longest < config.long_chars else max(config.threshold, config.threshold_long)
-
-    edges = [(a, b, s) for (a, b), s in zip(pairs, similarities, strict=True) if s >= threshold_of(a, b)]
-    verdicts = judge(len(places), copies, edges)
-    losers: list[dict[int, _Loser]] = [{} for _ in shards]
-    for rank, verdict in verdicts.items():
-        shard, row = places[rank]
-        won_shard, won_row = places[verdict.winner]
-        threshold = threshold_of(rank, verdict.winner) if verdict.rule == "near_duplicate" else 1.0
-        told = f"{threshold:g}, kept {shards[won_shard].urls[won_row]}"
-        losers[shard][row] = _Loser(verdict.rule, f"{verdict.similarity:.3f}", told)
-    return _Judged(losers, _numbers(verdicts, len(pairs)))
+    parts = map_in_waves(corpus.ctx, verify, tasks, config.shards_at_once, "ranges of pairs compared")
+    edges = read_all([task.target for task in tasks], EDGES)
+    return sum(int(str(part["compared"])) for part in parts), edges
 
 
-def _numbers(verdicts: dict[int, Verdict], num_pairs: int) -> Metrics:
-    rules = Counter(verdict.rule for verdict in verdicts.values())
-    winners = Counter(verdict.winner for verdict in verdicts.values())
+def _metrics_of_verdicts(by_url: pa.Table, clusters: pa.Table) -> Metrics:
+    from collections import Counter
+
+    rules = Counter(clusters.column("rule").to_pylist())
     return {
+        "url": float(by_url.num_rows),
         "exact": float(rules["exact_duplicate"]),
         "near": float(rules["near_duplicate"]),
-        "pairs": float(num_pairs),
-        "largest": float(max(winners.values(), default=0) + 1),
+        "clusters": float(rules[""]),
+        "largest": float(max(clusters.column("cluster_size").to_pylist(), default=1)),
     }
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Pairs of documents to compare, as (shard, row, shard, row)."""
+def _sift(corpus: _Corpus, shards: list[Path], previous: Path | None, settings: Part) -> list[Part]:
+    """Searches what the survivors share, and writes all shards."""
+    from components.dedup.sift import Sifting, sift
 
-    paths: list[Path]
-    pairs: list[tuple[int, int, int, int]]
-
-
-def _compare(block: _Block) -> list[float]:
-    from components.dedup.shingles import jaccard
-    from components.dedup.sketches import open_sketches
-
-    return [
-        jaccard(open_sketches(block.paths[a]).shingles(i), open_sketches(block.paths[b]).shingles(j))
-        for a, i, b, j in block.pairs
+    config, work = corpus.config, corpus.work
+    left_out = [work / "left-out.arrow"]
+    lines = corpus.search("lines", left_out) if config.host_line_documents or config.line_documents else []
+    passages = corpus.search("passages", left_out) if config.cut_passages else []
+    passage_chars = (int(str(settings["passage_chars_zh"])), int(str(settings["passage_chars"])))
+    tasks = [
+        Sifting(
+            documents=path,
+            previous=previous,
+            sketches=sketches,
+            start=start,
+            index=index,
+            verdicts=work / "verdicts.arrow",
+            lines=lines,
+            passages=passages,
+            passage_chars=passage_chars,
+            config=config,
+            tables=work / "tables",
+        )
+        for index, (path, sketches, start) in enumerate(zip(shards, corpus.sketches, corpus.starts, strict=False))
     ]
+    return map_in_waves(corpus.ctx, sift, tasks, config.shards_at_once, "shards written")
 
 
-@dataclass(frozen=True)
-class _Sifting:
-    """One shard to write again without those that go."""
-
-    shard: Path
-    index: int
-    work: Path
-    losers: dict[int, _Loser]
-
-
-def _sift(task: _Sifting) -> Part:
-    return once(task.work / "parts" / f"{task.index:05d}.json", lambda: _do_sift(task))
-
-
-def _do_sift(task: _Sifting) -> Part:
-    from components.documents import Dropped, Outcome, read_shard, write_shard
-
-    outcome = Outcome()
-    for row, document in enumerate(read_shard(task.shard)):
-        loser = task.losers.get(row)
-        if loser is None:
-            outcome.kept.append(document)
-        else:
-            outcome.dropped.append(Dropped(document.doc_id, document.url, loser.rule, loser.value, loser.threshold))
-    return write_shard(task.work / "tables", task.index, outcome)
+def _metrics_of_cuts(parts: list[Part]) -> Metrics:
+    names = ("cut_documents", "cut_lines", "cut_passages", "cut_chars")
+    return {name: float(sum(int(str(part[name])) for part in parts)) for name in names}

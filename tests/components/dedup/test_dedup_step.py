@@ -7,37 +7,27 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dedup_help import bytes_of, kept_urls, run, sketched
+from made_texts import edited as edit
+from made_texts import make_document as document
+from made_texts import make_text
 
 from components.context import LocalContext, local_context
 from components.dedup.config import DedupConfig
 from components.dedup.step import dedup
-from components.documents import Document, read_documents, read_dropped
+from components.documents import Document, read_dropped
 from components.errors import ConfigError, Preempted, StepError
 
-MakeText = Callable[[str, int, int], str]
-Edit = Callable[[str, float, int], str]
-MakeDocument = Callable[..., Document]
 Write = Callable[..., Path]
 
 SIZES = {"en": (200, 600, 3000), "zh": (80, 300, 1500)}
 
 
-def run(folder: Path, documents: Path, config: DedupConfig | None = None) -> dict[str, float]:
-    return dedup(local_context("dedup", folder), config or DedupConfig(), documents=documents)
-
-
-def kept_urls(folder: Path) -> set[str]:
-    return {document.url for document in read_documents(folder / "output")}
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 @pytest.fixture
-def corpus(make_text: MakeText, edit: Edit, document: MakeDocument) -> list[Document]:
+def corpus() -> list[Document]:
     documents = []
     for lang in ("en", "zh"):
         for seed in range(12):
@@ -59,9 +49,6 @@ def test_texts_with_scattered_edits_are_found(
     lang: str,
     rate: float,
     least: float,
-    make_text: MakeText,
-    edit: Edit,
-    document: MakeDocument,
     write: Write,
 ) -> None:
     documents = []
@@ -73,7 +60,7 @@ def test_texts_with_scattered_edits_are_found(
     assert {url.split("/")[0] for url in kept_urls(tmp_path / "run")} == {str(seed) for seed in range(120)}
 
 
-def test_unrelated_texts_all_stay(tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write) -> None:
+def test_unrelated_texts_all_stay(tmp_path: Path, write: Write) -> None:
     documents = [
         document(f"{lang}/{seed}", make_text(lang, seed, SIZES[lang][seed % 3]), lang)
         for lang in ("en", "zh")
@@ -82,9 +69,7 @@ def test_unrelated_texts_all_stay(tmp_path: Path, make_text: MakeText, document:
     assert run(tmp_path / "run", write(documents))["kept"] == 500
 
 
-def test_long_texts_must_be_more_alike_than_their_language_is(
-    tmp_path: Path, make_text: MakeText, edit: Edit, document: MakeDocument, write: Write
-) -> None:
+def test_long_texts_must_be_more_alike_than_their_language_is(tmp_path: Path, write: Write) -> None:
     text = make_text("en", 1, 3000)
     documents = [document("a", text), document("b", edit(text, 0.06, 1)), document("c", text + " and a line more")]
     config = DedupConfig(long_chars=1000, threshold_long=0.9)
@@ -92,18 +77,14 @@ def test_long_texts_must_be_more_alike_than_their_language_is(
     assert kept_urls(tmp_path / "run") == {"b", "c"}
 
 
-def test_one_paragraph_more_or_less_is_the_same_text(
-    tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write
-) -> None:
+def test_one_paragraph_more_or_less_is_the_same_text(tmp_path: Path, write: Write) -> None:
     whole, extra = make_text("zh", 1, 600), make_text("zh", 2, 60)
     documents = [document("whole", whole + extra, "zh"), document("print", whole, "zh")]
     run(tmp_path / "run", write(documents))
     assert kept_urls(tmp_path / "run") == {"whole"}
 
 
-def test_the_longest_text_wins_then_the_one_with_fewest_marks_then_the_first_url(
-    tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write
-) -> None:
+def test_the_longest_text_wins_then_the_one_with_fewest_marks_then_the_first_url(tmp_path: Path, write: Write) -> None:
     text, other = make_text("en", 1, 500), make_text("en", 2, 500)
     documents = [document("a", text), document("b", text + " And one more line."), document("c", text)]
     documents += [document("z", other), document("y", other), document("x", other.upper())]
@@ -112,9 +93,7 @@ def test_the_longest_text_wins_then_the_one_with_fewest_marks_then_the_first_url
     assert kept_urls(tmp_path / "run") == {"b", "x"}
 
 
-def test_the_ledger_tells_how_similar_to_what(
-    tmp_path: Path, make_text: MakeText, edit: Edit, document: MakeDocument, write: Write
-) -> None:
+def test_the_ledger_tells_how_similar_to_what(tmp_path: Path, write: Write) -> None:
     text = make_text("en", 1, 600)
     documents = [
         document("a", text),
@@ -130,7 +109,7 @@ def test_the_ledger_tells_how_similar_to_what(
     assert (metrics["exact"], metrics["near"], metrics["largest"]) == (1, 1, 3)
 
 
-def test_short_texts_are_not_taken_for_one_another(tmp_path: Path, document: MakeDocument, write: Write) -> None:
+def test_short_texts_are_not_taken_for_one_another(tmp_path: Path, write: Write) -> None:
     texts = ["ok", "no", "是", "否", "…", "!!!", "hi there", "好的"]
     run(tmp_path / "run", write([document(text, text, "zh" if text > "\u2fff" else "en") for text in texts]))
     assert kept_urls(tmp_path / "run") == set(texts)
@@ -169,35 +148,41 @@ def test_what_is_unique_stays_unique(tmp_path: Path, corpus: list[Document], wri
 def test_either_search_can_be_switched_off(
     tmp_path: Path, corpus: list[Document], write: Write, exact: bool, near: bool, kept: int
 ) -> None:
-    assert run(tmp_path / "run", write(corpus), DedupConfig(exact=exact, near=near))["kept"] == kept
+    assert run(tmp_path / "run", write(corpus), DedupConfig(exact=exact, near=near, cut_passages=False))["kept"] == kept
 
 
 @dataclasses.dataclass(frozen=True)
-class StopsAfterOneWave(LocalContext):
-    """A context whose run is asked to stop once the first wave is reported."""
+class StopsAfter(LocalContext):
+    """A context whose run is asked to stop once so many waves are reported."""
+
+    waves: list[int] = dataclasses.field(default_factory=list)
 
     def progress(self, done: int, total: int | None, unit: str, note: str = "") -> None:
-        (self.channel.folder / "stop").touch()
+        self.waves[0] -= 1
+        if not self.waves[0]:
+            (self.channel.folder / "stop").touch()
 
 
-def test_a_stopped_step_goes_on_with_the_sketches_it_has(tmp_path: Path, corpus: list[Document], write: Write) -> None:
+def test_a_step_stopped_after_any_wave_goes_on_and_ends_the_same(
+    tmp_path: Path, corpus: list[Document], write: Write
+) -> None:
     documents = write(corpus)
     run(tmp_path / "whole", documents)
-    context = local_context("dedup", tmp_path / "stopped")
-    stopping = StopsAfterOneWave(context.step, context.output, context.scratch, context.channel)
-    with pytest.raises(Preempted):
-        dedup(stopping, DedupConfig(shards_at_once=1), documents=documents)
-    (sketched,) = context.scratch.rglob("sketches/*.arrow")
-    before = sketched.stat().st_mtime_ns
-    (context.channel.folder / "stop").unlink()
-    run(tmp_path / "stopped", documents)
-    assert sketched.stat().st_mtime_ns == before
+    plain = local_context("dedup", tmp_path / "stopped")
+    stops = 0
+    for waves in range(1, 99):
+        context = StopsAfter(plain.step, plain.output, plain.scratch, plain.channel, waves=[waves])
+        try:
+            dedup(context, DedupConfig(), documents, sketched(documents))
+            break
+        except Preempted:
+            stops += 1
+            (context.channel.folder / "stop").unlink()
+    assert stops > 5
     assert bytes_of(tmp_path / "stopped" / "output") == bytes_of(tmp_path / "whole" / "output")
 
 
-def test_work_done_for_other_documents_is_not_taken_over(
-    tmp_path: Path, make_text: MakeText, document: MakeDocument, write: Write
-) -> None:
+def test_work_done_for_other_documents_is_not_taken_over(tmp_path: Path, write: Write) -> None:
     text = make_text("en", 1, 400)
     assert run(tmp_path / "run", write([document("a", text)]))["kept"] == 1
     shutil.rmtree(tmp_path / "run" / "output")
@@ -214,13 +199,14 @@ def test_no_documents_are_refused_in_a_sentence(tmp_path: Path, write: Write) ->
     [
         ({"threshold": 0.0}, "dedup.threshold"),
         ({"threshold": 1.1}, "dedup.threshold"),
-        ({"bands": 0}, "dedup.bands"),
-        ({"rows": 0}, "dedup.rows"),
-        ({"shingle_chars_zh": 0}, "dedup.shingle_chars_zh"),
+        ({"thresholds": {"zh": "much"}}, "dedup.thresholds.zh"),
+        ({"thresholds": {"zh": "0"}}, "dedup.thresholds.zh"),
+        ({"host_line_documents": -1}, "dedup.host_line_documents"),
+        ({"rows_at_once": 1}, "dedup.rows_at_once"),
         ({"shards_at_once": 0}, "dedup.shards_at_once"),
     ],
 )
-def test_an_impossible_setting_is_refused_by_its_key(setting: dict[str, float], key: str) -> None:
+def test_an_impossible_setting_is_refused_by_its_key(setting: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         DedupConfig(**setting)
     assert caught.value.where == key

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.dedup.minhash import MinHasher
+from components.sketch.minhash import MinHasher
 
 SETS = st.sets(st.integers(0, 2**32 - 1), min_size=1, max_size=300)
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from components.dedup.shingles import Hashes, mix
+from components.sketch.hashing import mix
+from components.sketch.shingles import Hashes
 
 BandHashes = NDArray[np.uint64]
 
@@ -23,14 +24,15 @@ _ATTEMPTS = 64  # to find a lender; enough from a dozen filled bins up, and beyo
 
 
 class MinHasher:
-    """The bins of one dedup run.
+    """The bins of one kind of signature.
 
     Args:
         bands: Number of bands.
         rows: Values in each band.
+        salt: Keeps hashes of different kinds of shingles apart.
     """
 
-    def __init__(self, bands: int, rows: int) -> None:
+    def __init__(self, bands: int, rows: int, salt: int = 0) -> None:
         self._shape = (bands, rows)
         num_bins = bands * rows
         edges = np.arange(1, num_bins, dtype=np.uint64) * np.uint64(1 << 32) // np.uint64(num_bins)
@@ -39,9 +41,10 @@ class MinHasher:
         lenders = numbers * np.uint64(num_bins) >> np.uint64(32)
         self._lenders = lenders.astype(np.int64).reshape(_ATTEMPTS, num_bins)
         self._powers = mix(np.arange(1, rows + 1, dtype=np.uint64)) | np.uint64(1)
+        self._salts = mix(np.arange(1, bands + 1, dtype=np.uint64) + (np.uint64(salt) << np.uint64(16)))
 
     def bands_of(self, shingles: Hashes) -> BandHashes:
-        """One 64-bit hash per band of a shingle set (sorted, at least one), shape [bands]."""
+        """One 64-bit hash per band of a shingle set (sorted, at least one), shape [bands]; no two bands share any."""
         ends = np.append(np.searchsorted(shingles, self._edges), len(shingles))
         starts = np.concatenate(([0], ends[:-1]))
         filled = ends > starts
@@ -49,7 +52,7 @@ class MinHasher:
         if not filled.all():
             self._borrow(values, filled)
         rows = values.astype(np.uint64).reshape(self._shape) + np.uint64(1)
-        return mix((rows * self._powers).sum(axis=1, dtype=np.uint64))
+        return mix((rows * self._powers).sum(axis=1, dtype=np.uint64) + self._salts)
 
     def _borrow(self, values: Hashes, filled: NDArray[np.bool_]) -> None:
         """Fills each empty bin from the first filled one on its list of lenders, else from the next filled one."""

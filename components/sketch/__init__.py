@@ -1,0 +1,1 @@
+"""What makes texts comparable: folded letters, shingles, MinHash bands, hashes of lines and passages."""
