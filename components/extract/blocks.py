@@ -21,6 +21,8 @@ from components.extract.boilerplate import (
     SURROUNDING_ROLES,
     is_hidden,
     names_boilerplate,
+    names_comments,
+    names_teaser,
 )
 
 _BLOCK_TAGS_TEXT = """
@@ -54,13 +56,15 @@ class Container:
         parent: Index of the container around it, -1 for the outermost.
         tag: Its element name.
         suspect: The names (class, id or role) that say it is boilerplate; empty if none does.
-        names: Its class and id.
+        comments: Whether its names say that it holds readers' comments.
+        teaser: Whether its names say that it is a foretaste of a text, perhaps another one.
     """
 
     parent: int
     tag: str
     suspect: str
-    names: str
+    comments: bool
+    teaser: bool
 
 
 @dataclass(slots=True)
@@ -107,7 +111,7 @@ def read_blocks(tree: LexborHTMLParser, landmarks: bool) -> Page:
         return page
     kinds = _KINDS if landmarks else _KINDS_OF_TEXT
     blocks, containers = page.blocks, page.containers
-    containers.append(Container(-1, "body", "", ""))
+    containers.append(Container(-1, "body", "", False, False))
     open_containers, open_tags, nodes = [0], ["body"], [tree.body.iter(include_text=True)]
     pieces: list[str] = []
     link_chars = in_link = in_pre = 0
@@ -139,10 +143,10 @@ def read_blocks(tree: LexborHTMLParser, landmarks: bool) -> Page:
                 continue
             if kind >= _BLOCK:
                 attributes = node.attributes
-                names = suspect = ""
+                suspect, comments, teaser = "", False, False
                 if attributes:
                     get = attributes.get
-                    names, suspect = _judge(get("class"), get("id"), get("role"))
+                    suspect, comments, teaser = _judge(get("class"), get("id"), get("role"))
                     if "hidden" in attributes or get("aria-hidden") == "true" or is_hidden(get("style")):
                         continue
                 if kind == _INLINE:
@@ -155,7 +159,9 @@ def read_blocks(tree: LexborHTMLParser, landmarks: bool) -> Page:
                     link_chars = 0
                     parent = open_containers[-1]
                     open_containers.append(len(containers))
-                    containers.append(Container(parent, tag, "" if tag in _KEPT_WHOLE else suspect, names))
+                    if suspect and tag in _KEPT_WHOLE:
+                        suspect = ""
+                    containers.append(Container(parent, tag, suspect, comments, teaser))
                     in_pre += tag == "pre"
             elif kind == _LINK:
                 in_link += 1
@@ -182,12 +188,11 @@ def _pass_over(page: Page, text: str) -> None:
 
 
 @lru_cache(maxsize=65_536)
-def _judge(own_class: str | None, own_id: str | None, role: str | None) -> tuple[str, str]:
-    """The names of an element, and those of them that say it is boilerplate."""
+def _judge(own_class: str | None, own_id: str | None, role: str | None) -> tuple[str, bool, bool]:
+    """What the names of an element say: those that say it is boilerplate, whether it is comments, or a teaser."""
     names = f"{own_class or ''} {own_id or ''}"
-    if role in SURROUNDING_ROLES:
-        return names, f"role={role}"
-    return names, names if names_boilerplate(names) else ""
+    suspect = f"role={role}" if role in SURROUNDING_ROLES else names if names_boilerplate(names) else ""
+    return suspect, names_comments(names), names_teaser(names)
 
 
 def _collapse(raw: str) -> str:

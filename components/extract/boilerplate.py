@@ -25,15 +25,18 @@ _CLASS_WORDS_TEXT = """
     nav navbar navi navigation topnav subnav navbox menu submenu breadcrumb breadcrumbs crumb crumbs sidebar aside
     rail footer foot masthead topbar toolbar share sharing shares sharebar sharedaddy social socials bookmark
     bookmarks cookie cookies consent gdpr privacy banner advert advertisement advertising ad ads adsense sponsor
-    sponsored promo promotion promos teaser teasers related relatedposts recommend recommended recommendation
+    sponsored promo promotion promos related relatedposts recommend recommended recommendation
     recommendations readmore morelinks newsletter subscribe subscription signup signin login register popup modal
     overlay lightbox pagination pager paging pagenav pagenavi prevnext copyright legal disclaimer imprint
     widgets skip skiplink tags tagcloud categories toc print printfriendly byline authorbox biography postmeta meta
     metadata metabar dateline respond reply replies comments commentlist disqus rating ratings voting votes feedback
     survey captcha outbrain taboola trending popular mostread hotnews noprint screenreader infobox
+    caption captions credit credits disclosure authorinfo aboutauthor
 """
 _CLASS_WORDS = frozenset(_CLASS_WORDS_TEXT.split())
 _CLASS_NAMES = frozenset(("author-box", "author-bio", "comment-form", "sr-only", "visually-hidden"))
+_TEASERS = re.compile(r"teaser", re.IGNORECASE)
+_COMMENTS = re.compile(r"comment(?!ary)|kommentar|disqus|respond\b|pinglun", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
@@ -52,14 +55,30 @@ _OPENINGS = re.compile(
         |copyright\W*\d{4}|(?:\(c\)|©)\ *\d{4}|terms\ (?:of|and)\ (?:use|service|conditions)|privacy\ policy
         |cookie\ (?:policy|settings|preferences|notice)|(?:we|this\ (?:web)?site)\ uses?\ cookies
         |accept\ (?:all\ )?cookies|by\ continuing\ to\ (?:use|browse)|powered\ by\b
+        |(?:photo|image|picture|photograph)s?\ ?(?:credits?|courtesy|by)\b|photos?:|(?:photo|credits?)\ ?[:：]
+        |(?:about\ the\ author|suggested\ (?:citation|reading)|further\ reading)\W*$
         |(?:posted|published)\ (?:in|by|on|at)\b|filed\ under
         |tags?:|categor(?:y|ies):|(?:previous|next)\ (?:post|article|page|story|chapter)\b|(?:older|newer)\ posts)
+      # German, French, Spanish, Portuguese, Italian, Polish, Dutch: related pages, sharing, comments, credits.
+      |(?:mehr\ (?:zum\ thema|dazu|lesen)|lesen\ sie\ (?:auch|mehr|hier)|weiterlesen|zum\ weiterlesen|auch\ interessant
+        |das\ könnte\ (?:sie|dich)|weitere\ (?:artikel|beiträge|themen|informationen|infos|nachrichten|links)\b
+        |weiterführende|verwandte\ \w+|ähnliche\ (?:artikel|beiträge|themen)|neueste\ (?:artikel|beiträge)
+        |schon\ gelesen|kommentar(?:e\ geschlossen|\ (?:schreiben|verfassen|abgeben))|(?:artikel|beitrag|seite)\ (?:teilen|drucken)
+        |(?:foto|fotos|bild|titelbild|beitragsbild|bildnachweis|fotocredit)\s?:|über\ (?:den|die)\ autor|zur\ startseite
+        |alle\ rechte\ vorbehalten|empfehlungen\ (?:aus|der|für)|heute\ empfehlen
+        |(?:à\ )?lire\ aussi|voir\ aussi|sur\ le\ même\ (?:sujet|thème)|vous\ aimerez|articles?\ (?:liés|similaires)
+        |crédits?\ ?(?:photos?)?\s?:|partager\ (?:sur|cet)|tous\ droits\ réservés|abonnez-vous|laisser\ un\ commentaire
+        |(?:lea|lee|le[ií]a|leer|veja|ver|saiba)\ (?:también|tamb[eé]m|más|mais)\b|te\ puede\ interesar|notas?\ relacionad[ao]s?
+        |(?:noticias|notícias|artículos)\ relacionad[ao]s|crédito\s?:|todos\ los\ derechos|todos\ os\ direitos|síguenos
+        |leggi\ anche|articoli\ correlati|condividi\b|riproduzione\ riservata|tutti\ i\ diritti
+        |(?:czytaj|zobacz)\ (?:też|także|również|więcej)|lees\ ook|deel\ dit)
       |(?:相关|推荐|延伸|热门|热点|精彩|更多|最新|随机|本周|今日)(?:文章|阅读|推荐|新闻|链接|资讯|专题|搜索|话题|排行|评论|视频|帖子)
         (?:[:：]|\W*$)
       |猜你喜欢|相關(?:文章|閱讀|新聞|連結)|推薦(?:閱讀|文章)|延伸閱讀
       |(?:上|下)一(?:篇|页|頁|章|条|條)(?:[:：]|\W*$)|返回(?:首页|顶部|列表|目录|上页|頂部|首頁)
       |(?:版权|版權)(?:所有|声明|聲明|归)|转载(?:请|须|需|自)|轉載(?:請|自)|未经.{0,12}(?:授权|许可|允许)
-      |本文(?:来源|转载自|版权)|免(?:责|責)(?:声|聲)明|责任编辑|責任編輯|责编[:：]|来源[:：]|來源[:：]
+      |本文(?:来源|转载自|版权)|免(?:责|責)(?:声|聲)明|(?:责任|責任)?(?:编辑|編輯)[:：]|责任编辑|責任編輯|责编[:：]|来源[:：]|來源[:：]
+      |(?:栏目|欄目|站内|網站|网站)(?:导航|導航|搜索|搜尋)|(?:您|你)?(?:需要|必须)(?:登录|登錄|登入)
       |发布(?:时间|日期)[:：]|(?:浏览|阅读|点击)(?:次数|量|数)?[:：]\s*\d
       |分享(?:到|至)[:：]?|分享按钮|扫(?:一扫|码|描).{0,4}(?:二维码|关注|下载|分享)|扫描二维码|长按(?:二维码|识别)
       |微信(?:扫一扫|公众号)[:：]|关注我们|打印(?:本页|此页|本文)|收藏(?:本页|本站|此文)|关闭窗口|加入收藏|设为首页
@@ -73,6 +92,12 @@ _ANYWHERE = re.compile(
     re.IGNORECASE,
 )
 OPENING_COLUMNS = 90
+# What Chinese pages tell about themselves in one line under the headline: two of these in a short line are such a line.
+_TOLD = re.compile(
+    r"(?:作者|记者|記者|来源|來源|出处|出處|时间|時間|日期|点击|點擊|浏览|瀏覽|阅读|閱讀|次数|次數|点击数|點擊數|人气|人氣|字号|字號|字体|字體"
+    r"|编辑|編輯|发布者|發布者|录入|查看|回复|回覆)[:：]"
+    r"|发表于|發表於|只看(?:该|該)作者"
+)
 # Headings that open a list of other pages: what follows up to the next heading goes with them.
 _RELATED = re.compile(
     r"""^\W*(?:related\ |you\ (?:may|might)\ also|more\ (?:stories|articles)|recommended\ (?:for|articles)
@@ -95,11 +120,23 @@ def names_boilerplate(class_and_id: str) -> bool:
     return any(name in _CLASS_NAMES for name in class_and_id.lower().split())
 
 
+def names_teaser(class_and_id: str) -> bool:
+    """Tells whether the class and id attributes of an element name it as a foretaste of a text, perhaps another one."""
+    return _TEASERS.search(class_and_id) is not None
+
+
+def names_comments(class_and_id: str) -> bool:
+    """Tells whether the class and id attributes of an element name it as readers' comments."""
+    return _COMMENTS.search(class_and_id) is not None
+
+
 def opens_boilerplate(line: str, columns: int) -> bool:
     """Tells whether a line of the page, `columns` wide (a hanzi takes two), is a phrase that boilerplate opens with."""
     if columns > 2 * OPENING_COLUMNS:
         return False
-    return _ANYWHERE.search(line) is not None or (columns <= OPENING_COLUMNS and _OPENINGS.search(line) is not None)
+    if _ANYWHERE.search(line) is not None or len(_TOLD.findall(line)) > 1:
+        return True
+    return columns <= OPENING_COLUMNS and _OPENINGS.search(line) is not None
 
 
 def opens_related(heading: str) -> bool:

@@ -23,10 +23,19 @@ _SHARE_OF_PROSE = 0.8
 _SHARE_OF_LANDMARK = 0.3
 # A container named as boilerplate that holds this share of the prose is not boilerplate.
 _SHARE_OF_PARDON = 0.5
+# A page with this many columns of prose outside its comments has text of its own.
+_ARTICLE_COLUMNS = 600
 _MAX_LINK_SHARE = 0.5
+# A teaser with a larger share of links leads elsewhere; with a smaller one it is the lead of the page's own text.
+_LINKS_OF_TEASER = 0.2
 # Below this many columns the strict pass is not believed if the lenient one finds several times as much, and at least
 # half of this.
 _LITTLE = 200
+# A line between headline and text at least this wide is the lead.
+_LEAD_COLUMNS = 70
+# A headline stands no more than this many blocks above the text; other words of the page's title are shorter.
+_HEAD_BLOCKS = 24
+_MIN_TITLE = 8
 _CELLS = frozenset(("td", "th"))
 
 
@@ -38,20 +47,21 @@ class Choice:
     kept: list[int]
 
 
-def choose_main_text(tree: LexborHTMLParser) -> Choice:
+def choose_main_text(tree: LexborHTMLParser, title: str = "") -> Choice:
     """Finds the blocks of a page that are its text; none if it has none.
 
     Args:
         tree: The parsed page.
+        title: Text of its `title` element.
     """
     page = read_blocks(tree, landmarks=False)
     columns = [_columns(block.text) for block in page.blocks]
-    kept = _choose(page, columns, _trusted(page, columns))
+    kept = _choose(page, columns, _trusted(page, columns), title)
     found = sum(columns[i] for i in kept)
     if found < _LITTLE:
         whole = read_blocks(tree, landmarks=True)
         columns = [_columns(block.text) for block in whole.blocks]
-        lenient = _choose(whole, columns, [True] * len(columns))
+        lenient = _choose(whole, columns, [True] * len(columns), title)
         if sum(columns[i] for i in lenient) > max(4 * found, _LITTLE // 2):
             page, kept = whole, lenient
     return Choice(page, kept)
@@ -60,17 +70,39 @@ def choose_main_text(tree: LexborHTMLParser) -> Choice:
 def _trusted(page: Page, columns: list[int]) -> list[bool]:
     """Which blocks stand in no container that names itself boilerplate.
 
-    Names that hold much of the page's prose together are pardoned: pages call their text "reply" or "print" too.
+    Names that hold much of the page's prose together are pardoned: pages call their text "reply" or "print" too. What
+    calls itself comments is pardoned only on a page that has little else to say, as a forum's.
     """
-    mass = _mass(page, [0 if _is_links(b) else _prose(b, c) for b, c in zip(page.blocks, columns, strict=True)])
+    free = [0 if _is_links(b) else _prose(b, c) for b, c in zip(page.blocks, columns, strict=True)]
+    mass = _mass(page, free)
     held: dict[str, int] = {}
     for container, amount in zip(page.containers, mass, strict=True):
         held[container.suspect] = held.get(container.suspect, 0) + amount
+    leading = _leading_away(page) if any(container.teaser for container in page.containers) else frozenset[int]()
     suspect = [False] * len(page.containers)
+    remarks = [False] * len(page.containers)
     for index, container in enumerate(page.containers):
+        parent = container.parent
         own = bool(container.suspect) and held[container.suspect] < _SHARE_OF_PARDON * mass[0]
-        suspect[index] = own or (container.parent >= 0 and suspect[container.parent])
+        suspect[index] = own or index in leading or (parent >= 0 and suspect[parent])
+        remarks[index] = container.comments or (parent >= 0 and remarks[parent])
+    if any(remarks):
+        outside = zip(page.blocks, free, strict=True)
+        article = sum(n for block, n in outside if not (suspect[block.container] or remarks[block.container]))
+        if article >= _ARTICLE_COLUMNS:
+            suspect = [one or other for one, other in zip(suspect, remarks, strict=True)]
     return [not suspect[block.container] for block in page.blocks]
+
+
+def _leading_away(page: Page) -> frozenset[int]:
+    """Teasers that lead to another text: those of which much is links."""
+    linked = _mass(page, [block.link_chars for block in page.blocks])
+    total = _mass(page, [len(block.text) for block in page.blocks])
+    return frozenset(
+        index
+        for index, container in enumerate(page.containers)
+        if container.teaser and linked[index] > _LINKS_OF_TEASER * total[index]
+    )
 
 
 def _mass(page: Page, amounts: list[int]) -> list[int]:
@@ -83,7 +115,7 @@ def _mass(page: Page, amounts: list[int]) -> list[int]:
     return mass
 
 
-def _choose(page: Page, columns: list[int], allowed: list[bool]) -> list[int]:
+def _choose(page: Page, columns: list[int], allowed: list[bool], title: str) -> list[int]:
     """Indices of the blocks that are text of the page."""
     good = [
         allowed[i] and not _is_links(block) and not opens_boilerplate(block.text, columns[i])
@@ -93,15 +125,34 @@ def _choose(page: Page, columns: list[int], allowed: list[bool]) -> list[int]:
     inside = _inside(page, _main_container(page, prose))
     linked = _link_lists(page)
     kept = [i for i, b in enumerate(page.blocks) if good[i] and inside[b.container] and b.container not in linked]
-    return _with_headline(page, good, _drop_empty_headings(page, _drop_related(page, kept)))
+    return _with_headline(page, columns, good, _drop_empty_headings(page, _drop_related(page, kept)), title)
 
 
-def _with_headline(page: Page, good: list[bool], kept: list[int]) -> list[int]:
-    """Puts the page's only main heading first, where it stands above the container of the text."""
+def _with_headline(page: Page, columns: list[int], good: list[bool], kept: list[int], title: str) -> list[int]:
+    """Puts the headline, if it is the page's only one, and the lead first, where they stand above the text's container.
+
+    The lead is what is long enough to be a sentence between the two: all else there is about the page.
+    """
+    if not kept:
+        return kept
     heads = [i for i, block in enumerate(page.blocks) if block.tag == "h1" and good[i]]
-    if kept and len(heads) == 1 and heads[0] < kept[0]:
-        return [heads[0], *kept]
-    return kept
+    above = heads if len(heads) == 1 and heads[0] < kept[0] else []
+    start = _headline(page, title, kept[0])
+    lead = [i for i in range(start + 1, kept[0]) if good[i] and columns[i] >= _LEAD_COLUMNS]
+    return [*above, *(i for i in lead if i not in above), *kept]
+
+
+def _headline(page: Page, title: str, end: int) -> int:
+    """The last heading before `end` that may be the page's, by its rank or because the page's title says the same."""
+    title = "".join(title.split()).lower()
+    for i in range(end - 1, max(-1, end - _HEAD_BLOCKS), -1):
+        block = page.blocks[i]
+        if block.tag in ("h1", "h2") and not _is_links(block):
+            return i
+        text = "".join(block.text.split()).lower()
+        if _MIN_TITLE <= len(text) <= len(title) and text in title:
+            return i
+    return end
 
 
 def _prose(block: Block, columns: int) -> int:
@@ -153,31 +204,31 @@ def _is_links(block: Block) -> bool:
 
 def _link_lists(page: Page) -> set[int]:
     """Containers of lists and tables that are links as a whole, even if a line of them is not."""
+    groups = _groups(page)
     chars: dict[int, int] = {}
     links: dict[int, int] = {}
     for block in page.blocks:
-        group = _group(page, block.container)
+        group = groups[block.container]
         if group >= 0:
             chars[group] = chars.get(group, 0) + len(block.text)
             links[group] = links.get(group, 0) + block.link_chars
     bad = {group for group, total in chars.items() if links[group] > _MAX_LINK_SHARE * total}
-    return {index for index in range(len(page.containers)) if _group(page, index) in bad} if bad else set()
+    return {index for index, group in enumerate(groups) if group in bad} if bad else set()
 
 
 _LISTS = frozenset(("ul", "ol", "dl", "dir", "menu"))
 _IN_LISTS = frozenset(("li", "dd", "dt", "p", "div", "h2", "h3", "h4", "h5", "h6"))
 
 
-def _group(page: Page, index: int) -> int:
-    """The list that a container is an item of, -1 if of none."""
-    while index >= 0:
-        tag = page.containers[index].tag
-        if tag in _LISTS:
-            return index
-        if tag not in _IN_LISTS:
-            return -1
-        index = page.containers[index].parent
-    return -1
+def _groups(page: Page) -> list[int]:
+    """For each container the list that it is an item of, -1 if of none."""
+    groups: list[int] = []
+    for index, container in enumerate(page.containers):
+        if container.tag in _LISTS:
+            groups.append(index)
+        else:
+            groups.append(groups[container.parent] if container.tag in _IN_LISTS and container.parent >= 0 else -1)
+    return groups
 
 
 def _drop_related(page: Page, kept: list[int]) -> list[int]:

@@ -62,7 +62,7 @@ def read_html(
     """
     tree = LexborHTMLParser(html)
     facts = read_facts(tree, html, headers or {})
-    choice = choose_main_text(tree)
+    choice = choose_main_text(tree, facts.title)
     references = [node.attributes.get("href") or "" for node in tree.css("a[href], area[href]")] if links else []
     return Reading(
         title=_title(facts, choice),
