@@ -25,7 +25,7 @@ from components.shards.plan import ALL, Plan
 from components.shards.schedule import Schedule
 from components.shards.turns import Round, round_of
 
-BLOCK = 8192
+BLOCK = 2048
 """Samples whose rows are found together: a permutation of few numbers costs as much as one of many."""
 KEPT = 4
 
