@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 
 from components.crawl.config import CrawlConfig
 from components.crawl.fetch import Answer, Fetcher, FetchError
-from components.crawl.frontier import PAGE, SITEMAP, End, Entry, Frontier, RobotsAnswer
+from components.crawl.frontier import FEED, PAGE, SITEMAP, End, Entry, Frontier, RobotsAnswer
 from components.crawl.lanes import Lane, open_lane, read_manners
 from components.crawl.robots import MAX_ROBOTS_BYTES, read_robots
 from components.crawl.urls import join, robots_url
@@ -130,10 +130,11 @@ class Crawler:
             rules = robots_url(entry.url)
             manners = lane.manners.get(rules)
             known = manners is not None and manners.hold(time.time())
-            fetched = self._frontier.number(PAGE, "fetched")
-            if known and self._visits.settle(entry):
+            if known and not self._visits.is_due(entry):
+                if lane.lists_in_flight:
+                    return _NOTHING
                 lane.queue.popleft()
-                lane.fetched += self._frontier.number(PAGE, "fetched") - fetched
+                lane.fetched += self._visits.settle(entry)
                 settled += 1
                 if settled == _BATCH:
                     self._frontier.commit()
@@ -147,7 +148,7 @@ class Crawler:
                     self._launch(group, lane, self._learn(lane, rules))
                 return _NOTHING
             lane.queue.popleft()
-            self._launch(group, lane, self._visit(lane, entry), entry.kind == PAGE)
+            self._launch(group, lane, self._visit(lane, entry), entry.kind)
         return _NOTHING
 
     def _at_page_cap(self) -> bool:
@@ -188,29 +189,30 @@ class Crawler:
             return "", ""
         return manners.refusal(entry.url, self._config.user_agent), manners.robots.closed
 
-    def _launch(
-        self, group: asyncio.TaskGroup, lane: Lane, work: Coroutine[None, None, None], is_page: bool = False
-    ) -> None:
-        lane.in_flight += 1
-        lane.pages_in_flight += is_page
-        self._pages_in_flight += is_page
+    def _launch(self, group: asyncio.TaskGroup, lane: Lane, work: Coroutine[None, None, None], kind: str = "") -> None:
+        self._count(lane, kind, 1)
         if lane.gap_s > 0:  # Before the request leaves, so that a crawl killed now keeps the gap when it goes on.
             self._frontier.note_host(lane.host, time.time() + lane.gap_s)
             self._frontier.commit()
         task = group.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._leave(lane, done, is_page))
+        task.add_done_callback(lambda done: self._leave(lane, done, kind))
 
-    def _leave(self, lane: Lane, task: asyncio.Task[None], is_page: bool) -> None:
+    def _leave(self, lane: Lane, task: asyncio.Task[None], kind: str) -> None:
         self._tasks.discard(task)
-        lane.in_flight -= 1
-        lane.pages_in_flight -= is_page
-        self._pages_in_flight -= is_page
+        self._count(lane, kind, -1)
         lane.pause(lane.gap_s)
         wait_s = lane.ready_in_s()
         if wait_s > 0:
             self._frontier.note_host(lane.host, time.time() + wait_s)
         self._wake.set()
+
+    def _count(self, lane: Lane, kind: str, change: int) -> None:
+        """Counts a request on its way, by what it is for; none of the kinds for robots.txt."""
+        lane.in_flight += change
+        lane.pages_in_flight += change * (kind == PAGE)
+        lane.lists_in_flight += change * (kind in (SITEMAP, FEED))
+        self._pages_in_flight += change * (kind == PAGE)
 
     async def _learn(self, lane: Lane, rules_url: str) -> None:
         """Reads a robots.txt into its lane."""

@@ -302,6 +302,10 @@ class Frontier:
         )
         self._move(entry.kind, "active", "pending")
 
+    def news_of(self, entry: Entry) -> float:
+        """When the site says that an active URL changed; 0 if it does not say."""
+        return float(self._database.execute("SELECT news FROM urls WHERE id = ?", (entry.id,)).fetchone()[0])
+
     def note_change(self, url: str, at: float, status: int | None, digest: str | None) -> None:
         """Adds a line to a URL's history: from then on it had this status and body."""
         self._database.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?)", (url, at, status, digest))

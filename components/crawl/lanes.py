@@ -52,6 +52,7 @@ class Lane:
         ready_at: Not before this reading of the monotonic clock.
         in_flight: Requests on their way.
         pages_in_flight: Those of them that are for pages.
+        lists_in_flight: Those for sitemaps and feeds, which may tell that a page has changed.
         fetched: Pages fetched from it.
         queue: URLs taken from the frontier, not yet started.
         look_at: When to look in the frontier again (seconds since 1970); None while there is nothing there.
@@ -63,6 +64,7 @@ class Lane:
     ready_at: float = 0.0
     in_flight: int = 0
     pages_in_flight: int = 0
+    lists_in_flight: int = 0
     fetched: int = 0
     queue: deque[Entry] = field(default_factory=deque)
     look_at: float | None = 0.0

@@ -17,12 +17,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from components.crawl.config import RecrawlConfig
-from components.crawl.frontier import LINK_PRIORITY, End, Found
+from components.crawl.frontier import End, Found
 from components.errors import StepError
 
 GONE = (404, 410)
@@ -119,10 +119,10 @@ class History:
 
     def found(self) -> Iterator[Found]:
         """Every URL it had heard of, in the order it heard of them."""
-        query = "SELECT url, depth, kind, hops, priority FROM urls ORDER BY id"
+        query = "SELECT url, depth, kind, hops, priority, news FROM urls ORDER BY id"
         with closing(self._database.execute(query)) as rows:
-            for url, depth, kind, hops, priority in rows:
-                yield Found(url, depth, kind, hops, "", priority or LINK_PRIORITY, "recrawl")
+            for url, depth, kind, hops, priority, news in rows:
+                yield Found(url, depth, kind, hops, "", priority, "recrawl", news=news)
 
     def changes(self, url: str) -> list[tuple[str, float, int | None, str | None]]:
         """A URL's history, oldest first: (URL, since when, status, digest)."""
@@ -178,8 +178,6 @@ def timed(end: End, earlier: Earlier | None, now: float, config: RecrawlConfig) 
         now: Seconds since 1970.
         config: The limits.
     """
-    from dataclasses import replace
-
     same = earlier is not None and unchanged(end, earlier)
     interval = next_interval_s(earlier.interval_s if earlier else None, not same, config)
     since = earlier.changed_at if same and earlier is not None and earlier.changed_at is not None else now

@@ -87,7 +87,8 @@ class Visits:
     def _ranked(self, one: Found) -> Found:
         """A URL of ours with what our rules say of it."""
         priority = self._scope.priority(one.url, one.priority) if one.kind == PAGE else LIST_PRIORITY
-        return replace(one, refusal=self._scope.refusal(one.url, one.kind), priority=priority)
+        refusal = self._scope.refusal(one.url, one.kind)
+        return replace(one, refusal=refusal, priority=priority) if refusal or priority != one.priority else one
 
     def add_lists(self, urls: Iterable[str], kind: str, depth: int, why: str, via: str) -> None:
         """Takes up sitemaps or feeds."""
@@ -121,17 +122,25 @@ class Visits:
         """What an earlier crawl knows of a URL."""
         return self._history.of(entry.url) if self._history else None
 
-    def settle(self, entry: Entry) -> bool:
-        """Ends a URL that it is not yet time to ask for again, as it ended before. Returns whether it was one."""
+    def is_due(self, entry: Entry) -> bool:
+        """Whether it is time to ask for a URL; False only if an earlier crawl tells how it ends otherwise."""
         before = self.earlier(entry)
-        news = entry.news if entry.news <= self._now() else 0.0
-        if before is None or before.kind != PAGE or entry.kind != PAGE or before.due(self._now(), news):
-            return False
-        end = End(before.state, "not due" if before.kept else before.reason, "not due")
-        if not before.kept and before.state == "fetched":
-            return False
-        self._keep(entry, before, end)
-        return True
+        if before is None or entry.kind != PAGE or before.kind != PAGE:
+            return True
+        now = self._now()
+        lost = before.state == "fetched" and not before.kept
+        if lost or before.due(now, 0.0):
+            return True
+        news = self._frontier.news_of(entry)  # Not the entry's own: a sitemap may have come since it was handed out.
+        return before.due(now, news if news <= now else 0.0)
+
+    def settle(self, entry: Entry) -> bool:
+        """Ends a URL that is not due as it ended before. Returns whether that gave a page."""
+        before = self.earlier(entry)
+        if before is None:
+            raise ValueError(f"{entry.url} has no earlier end")
+        self._keep(entry, before, End(before.state, "not due" if before.kept else before.reason, "not due"))
+        return before.kept
 
     def give_up(self, entry: Entry, end: End) -> None:
         """Ends a URL that could not be had just now; a page that an earlier crawl has is kept as it was."""

@@ -123,7 +123,7 @@ class WarcWriter:
         Raises:
             StepError: If the earlier group is damaged.
         """
-        fields = _fields_of(next(_members(before, answer.url), b""))
+        fields = _fields_of(next(iter(list(_members(before, answer.url))), b""))  # All, so that all are checked.
         date, record_id = self._date(), _new_id()
         head = [
             ("WARC-IP-Address", answer.address),
