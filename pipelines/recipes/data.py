@@ -119,6 +119,7 @@ def _source(run: Recipe, settings: Settings) -> _Text:
         replace(settings.crawl, opt_out_file=str(opt_out_list(settings) or "")),
         detached=True,
         site=run.step(site, settings.site) if kind == "sample" else None,
+        previous=_file(run, settings.source.previous_crawl, "previous"),
     )
     text = run.step(extract, settings.extract, pages=pages)
     return _Text(text, crawled=pages, extracted=text)
