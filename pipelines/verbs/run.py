@@ -27,6 +27,11 @@ from pipelines.tracking.mlflow_sink import tracked
 from pipelines.tracking.reaper import reap
 from pipelines.verbs.planning import open_store, plan_lines, pinned, plan_of, plan_record, selection_of, shortest
 
+_NEXT = {
+    "chat": "headwater chat | headwater ui | headwater plan clean.min_chars=200",
+    "data": "headwater data stats | headwater data peek | headwater data tune min_chars",
+}
+
 
 def run(overrides: Sequence[str], options: argparse.Namespace) -> int:
     """Runs the recipe; returns the exit code."""
@@ -68,7 +73,7 @@ def _close(status: RunStatus, settings: Settings, folder: Path, store: Store, as
     if status.state == "done":
         _print_scores(store, status)
         print(f"run {name} done in {clock(status.seconds)}. Report: {shortest(str(report))}")
-        print("next: headwater chat | headwater ui | headwater plan clean.min_chars=200")
+        print(f"next: {_NEXT[settings.recipe]}")
     elif status.error is not None:
         print(f"headwater: {status.error.to_error()}", file=sys.stderr)
         print(f"  run:   {name}; finished steps are kept, `headwater resume {name}` continues", file=sys.stderr)
