@@ -8,8 +8,14 @@ from components.configuring import require, require_choice, runtime
 
 KINDS = ("bpe", "unigram", "wordpiece", "word", "character")
 SEGMENTERS = ("none", "jieba")
-SMALLEST_VOCABULARY = 320  # 7 special tokens, 256 bytes, and some more
-SMALLEST_WORDPIECE = 576  # a byte has two names there: at the beginning of a piece and inside
+SMALLEST = {
+    "bpe": (320, "7 special tokens, 256 bytes and some merges"),
+    "unigram": (320, "7 special tokens, 256 bytes and some pieces"),
+    "wordpiece": (576, "7 special tokens, 256 bytes that begin a word, 256 inside it and some merges"),
+    "word": (264, "7 special tokens, 256 bytes and a word"),
+    "character": (264, "7 special tokens, 256 bytes and a character"),
+}
+"""The least size of a vocabulary of each kind, and what fills it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class TokenizerConfig:
         require_choice("tokenizer.segmenter", self.segmenter, SEGMENTERS)
         fits = self.segmenter == "none" or self.kind == "word"
         require(fits, "tokenizer.segmenter", self.segmenter, "goes with kind=word alone", "tokenizer.kind=word")
-        least, parts = _LEAST.get(self.kind, _LEAST[""])
+        least, parts = SMALLEST[self.kind]
         rule, fix = f"must be at least {least} ({parts})", "tokenizer.vocab_size=4096"
         require(self.vocab_size >= least, "tokenizer.vocab_size", self.vocab_size, rule, fix)
         require(self.train_bytes >= 1, "tokenizer.train_bytes", self.train_bytes, "must be positive", "it to 100000000")
@@ -57,9 +63,3 @@ class TokenizerConfig:
         require(self.max_pieces >= 1000, "tokenizer.max_pieces", self.max_pieces, rule, fix)
         at_once, fix = self.shards_at_once, "tokenizer.shards_at_once=16"
         require(at_once >= 1, "tokenizer.shards_at_once", at_once, "must be at least 1", fix)
-
-
-_LEAST = {
-    "": (SMALLEST_VOCABULARY, "7 special tokens, 256 bytes and some more"),
-    "wordpiece": (SMALLEST_WORDPIECE, "7 special tokens, twice 256 bytes and some more"),
-}

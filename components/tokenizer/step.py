@@ -16,7 +16,7 @@ from components.errors import StepError
 from components.posttrain.chat_format import CHAT_TEMPLATE
 from components.publish import publish_bytes, publish_json
 from components.shardwise import map_in_waves, work_folder
-from components.tokenizer.config import SMALLEST_VOCABULARY, TokenizerConfig
+from components.tokenizer.config import SMALLEST, TokenizerConfig
 from components.tokenizer.special import BOS, EOS, PAD, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _trained(ctx: Context, config: TokenizerConfig, documents: Path) -> bytes:
             f"The corpus is too small for the vocabulary: {counted['documents']} documents of {counted['bytes']} bytes "
             f"have {_MATERIAL[config.kind]} for {reached} ids, {config.vocab_size} were asked for.",
             where=f"tokenizer.vocab_size={config.vocab_size}",
-            fix=_smaller_vocabulary(reached),
+            fix=_smaller_vocabulary(reached, SMALLEST[config.kind][0]),
         )
     note = f"{reached} ids" + (f", {counted['left_out']} rare pieces left out" if counted["left_out"] else "")
     ctx.progress(counted["documents"], counted["documents"], "documents", note)
@@ -88,10 +88,10 @@ _MATERIAL = {
 }
 
 
-def _smaller_vocabulary(reached: int) -> str:
-    size = reached // 64 * 64
-    if size < SMALLEST_VOCABULARY:
+def _smaller_vocabulary(reached: int, least: int) -> str:
+    if reached < least:
         return "crawl more pages, or drop fewer in clean"
+    size = max(least, reached // 64 * 64)
     return f"set tokenizer.vocab_size={size}, or crawl more pages"
 
 

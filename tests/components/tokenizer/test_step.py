@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +85,79 @@ def test_the_artifact_does_not_depend_on_the_shards_of_the_corpus(tmp_path: Path
     assert len(contents) == 1
 
 
+_RUN = """
+import sys
+from pathlib import Path
+from components.context import local_context
+from components.tokenizer.config import TokenizerConfig
+from components.tokenizer.step import tokenizer
+folder, documents, kind, size = sys.argv[1:]
+tokenizer(local_context("tokenizer", Path(folder)), TokenizerConfig(int(size), kind=kind), documents=Path(documents))
+"""
+
+
+@pytest.mark.parametrize(("kind", "size"), [("bpe", 400), ("unigram", 350), ("wordpiece", 620)])
+def test_processes_with_other_hash_seeds_and_threads_write_the_same_bytes(tmp_path: Path, kind: str, size: int):
+    documents = {num_shards: write_documents(tmp_path / f"docs-{num_shards}", 120, num_shards) for num_shards in (1, 7)}
+    contents = set()
+    for number, (num_shards, threads) in enumerate([(1, "1"), (7, "2"), (7, "4"), (1, "3"), (7, "1")]):
+        folder = tmp_path / f"run-{number}"
+        variables = os.environ | {
+            "RAYON_NUM_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
+            "PYTHONHASHSEED": str(number),
+        }
+        command = [sys.executable, "-c", _RUN, folder, documents[num_shards], kind, str(size)]
+        subprocess.run(command, check=True, env=variables, cwd=Path(__file__).parents[3])
+        contents.add((folder / "output" / "tokenizer.json").read_bytes())
+    assert len(contents) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "segmenter", "size"),
+    [
+        ("unigram", "none", 350),
+        ("wordpiece", "none", 620),
+        ("word", "none", 330),
+        ("word", "jieba", 330),
+        ("character", "none", 270),
+    ],
+)
+def test_the_artifact_of_every_kind_loads_in_transformers_with_equal_ids(
+    tmp_path: Path, kind: str, segmenter: str, size: int
+):
+    from transformers import AutoTokenizer
+
+    if segmenter == "jieba":
+        pytest.importorskip("jieba", reason="the optional package jieba is not installed")
+    ctx = context(tmp_path / "step")
+    config = TokenizerConfig(vocab_size=size, kind=kind, segmenter=segmenter)
+    metrics = tokenizer(ctx, config, documents=write_documents(tmp_path / "documents", 400))
+    ours, theirs = TextTokenizer.from_folder(ctx.output), AutoTokenizer.from_pretrained(str(ctx.output))
+    for text in ("Rivers aren't 12 miles 第三条河，很长。", " \n\n\t <b>1999</b> \U0001f600", "", "第一条河 从山里"):
+        assert theirs(text, add_special_tokens=False).input_ids == ours.encode(text)
+        assert theirs(text).input_ids == [1, *ours.encode(text)]
+    assert theirs.apply_chat_template(CHAT, return_dict=True)["input_ids"] == render(ours, CHAT)[0]
+    assert len(theirs) == ours.vocab_size == metrics["vocab_size"] == size
+
+
+def test_few_pieces_may_be_learned_from_and_what_is_left_out_is_told(tmp_path: Path):
+    ctx = context(tmp_path / "step")
+    words = ["".join(letters) for letters in itertools.product("abcdefghijkl", repeat=3)]
+    texts = [" ".join(words[start : start + 40]) for start in range(0, len(words), 40)]
+    rows = [Document(make_doc_id("test", text, b""), "test", text, "en", "", text) for text in texts]
+    write_shard(tmp_path / "documents", 0, Outcome(rows))
+    documents = tmp_path / "documents"
+    tokenizer(ctx, TokenizerConfig(vocab_size=340, max_pieces=1000), documents=documents)
+    assert "rare pieces left out" in (tmp_path / "step" / "journal.jsonl").read_text()
+
+
+def test_scratch_is_empty_after_training(tmp_path: Path):
+    ctx = context(tmp_path / "step")
+    tokenizer(ctx, TokenizerConfig(vocab_size=400), documents=write_documents(tmp_path / "documents", 80))
+    assert list(ctx.scratch.iterdir()) == []
+
+
 def test_too_few_documents_for_the_vocabulary_are_told_with_numbers_and_a_size_that_fits(tmp_path: Path):
     documents = write_documents(tmp_path / "documents", 60)
     with pytest.raises(StepError, match=r"60 documents of \d+ bytes .* 4096 were asked for") as caught:
@@ -129,7 +206,20 @@ def test_a_stop_is_heard_before_training(tmp_path: Path):
         tokenizer(ctx, TokenizerConfig(), documents=write_documents(tmp_path / "documents", 60))
 
 
-@pytest.mark.parametrize("wrong", [{"vocab_size": 263}, {"train_bytes": 0}, {"min_frequency": 0}, {"path": ""}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"vocab_size": 263},
+        {"train_bytes": 0},
+        {"min_frequency": 0},
+        {"path": ""},
+        {"kind": "sentences"},
+        {"segmenter": "jieba"},
+        {"vocab_size": 400, "kind": "wordpiece"},
+        {"max_pieces": 9},
+        {"shards_at_once": 0},
+    ],
+)
 def test_impossible_settings_are_refused_by_key(wrong: dict[str, object]):
     with pytest.raises(ConfigError, match=f"tokenizer.{next(iter(wrong))}"):
         TokenizerConfig(**wrong)

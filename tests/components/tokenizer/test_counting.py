@@ -1,0 +1,96 @@
+"""Counting pieces: exact, whatever the shards, the order and the memory."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.documents import Document, Outcome, make_doc_id, write_shard
+from components.tokenizer.counting import (
+    Share,
+    count_share,
+    count_texts,
+    iter_table,
+    limits_of,
+    merge_tables,
+    most_frequent,
+    text_bytes,
+    write_table,
+)
+from components.tokenizer.pieces import cut_of
+
+
+def write_texts(folder: Path, texts: list[str]) -> Path:
+    rows = [Document(make_doc_id("t", str(n), b""), "t", str(n), "en", "", text) for n, text in enumerate(texts)]
+    write_shard(folder, 0, Outcome(rows))
+    return folder / "documents" / "shard-00000.arrow"
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece", "word", "character"])
+@given(text=st.text(max_size=200))
+def test_the_pieces_of_a_text_are_the_text(kind: str, text: str):
+    assert "".join(cut_of(kind)(text)) == text
+
+
+def test_jieba_pieces_of_a_text_are_the_text(make_sentences):
+    pytest.importorskip("jieba", reason="the optional package jieba is not installed")
+    text = "".join(make_sentences(40))
+    assert "".join(cut_of("word", "jieba")(text)) == text
+
+
+@pytest.mark.parametrize("most_held", [1, 3, 1_000_000])
+def test_a_worker_that_holds_few_pieces_counts_the_same(tmp_path: Path, make_sentences, most_held: int):
+    texts = make_sentences(60)
+    shard = write_texts(tmp_path, texts)
+    part = count_share(Share(shard, tmp_path / "table.arrow", 10**9, "bpe", "none", most_held))
+    assert list(iter_table(tmp_path / "table.arrow")) == count_texts(texts, "bpe")
+    assert part == {"documents": 60, "bytes": sum(len(text.encode()) for text in texts)}
+
+
+def test_a_worker_stops_with_the_document_that_reaches_its_limit(tmp_path: Path):
+    shard = write_texts(tmp_path, ["河" * 10] * 8)
+    assert count_share(Share(shard, tmp_path / "t.arrow", 61, "bpe", "none")) == {"documents": 3, "bytes": 90}
+
+
+def test_the_bytes_of_a_shard_are_those_of_its_texts(tmp_path: Path):
+    assert text_bytes(write_texts(tmp_path, ["abc", "河水", "", "é"])) == 3 + 6 + 0 + 2
+    assert text_bytes(write_texts(tmp_path / "none", [])) == 0
+
+
+@given(sizes=st.lists(st.integers(0, 1000)), train_bytes=st.integers(1, 5000))
+def test_limits_spend_the_bytes_on_the_first_shards(sizes: list[int], train_bytes: int):
+    limits = limits_of(sizes, train_bytes)
+    assert sum(limits) == min(sum(sizes), train_bytes)
+    after_the_first_cut = [limit for at, limit in enumerate(limits) if limits[:at] != sizes[:at]]
+    assert not any(after_the_first_cut)
+
+
+@pytest.mark.parametrize("count", [1, 3, 40, 300])
+def test_tables_add_up_whatever_their_number(tmp_path: Path, count: int):
+    draw = random.Random(count)
+    tables = [Counter(draw.choices("abcdefgh河水山", k=20)) for _ in range(count)]
+    for number, table in enumerate(tables):
+        write_table(tmp_path / f"{number}.arrow", sorted(table.items()))
+    merge_tables([tmp_path / f"{number}.arrow" for number in range(count)], tmp_path / "all.arrow")
+    assert list(iter_table(tmp_path / "all.arrow")) == sorted(sum(tables, Counter()).items())
+
+
+def test_the_most_frequent_entries_are_kept_in_order_and_ties_go_to_the_first(tmp_path: Path):
+    write_table(tmp_path / "t.arrow", [("a", 2), ("b", 5), ("c", 2), ("d", 1), ("e", 2)])
+    assert most_frequent(tmp_path / "t.arrow", 3) == ([("a", 2), ("b", 5), ("c", 2)], 3)
+    assert most_frequent(tmp_path / "t.arrow", 9) == ([("a", 2), ("b", 5), ("c", 2), ("d", 1), ("e", 2)], 0)
+
+
+@given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=30), limit=st.integers(1, 40))
+def test_what_is_kept_is_no_rarer_than_what_is_left_out(tmp_path_factory, counts: list[int], limit: int):
+    path = tmp_path_factory.mktemp("table") / "t.arrow"
+    entries = [(f"{number:03d}", count) for number, count in enumerate(counts)]
+    write_table(path, entries)
+    kept, left_out = most_frequent(path, limit)
+    assert kept == sorted(sorted(entries, key=lambda entry: (-entry[1], entry[0]))[:limit])
+    assert left_out == sum(counts) - sum(count for _, count in kept)
