@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUPS = ("lang", "script", "source", "host", "licence", "opt_out")
+OTHERS = "("
+"""How the row begins that adds up what is not listed by name."""
 PERCENTILES = (0, 10, 25, 50, 75, 90, 99, 100)
 _COLUMNS = ("source", "url", "lang", "text", "script", "date", "licence", "opt_out", "cluster_size")
 _HOST = r"^[a-z][a-z0-9+.-]*://(?P<host>[^/]+)"
@@ -122,7 +124,7 @@ def top_of(table: Mapping[str, Mapping[str, int]], limit: int) -> dict[str, dict
         return rows
     kept = dict(list(rows.items())[:limit])
     rest = list(rows.values())[limit:]
-    return kept | {f"({len(rest)} others)": {name: sum(row[name] for row in rest) for name in rest[0]}}
+    return kept | {f"{OTHERS}{len(rest)} others)": {name: sum(row[name] for row in rest) for name in rest[0]}}
 
 
 def _count_batch(batch: pa.RecordBatch) -> Census:

@@ -89,7 +89,7 @@ def pii_of(score: Path | None) -> dict[str, int]:
                 batch = reader.get_batch(number)
                 for name in batch.schema.names:
                     total[name.removeprefix(_PII)] += int(pc.sum(batch.column(name)).as_py() or 0)
-    return ranked(total)
+    return ranked(+total)
 
 
 def splits_of(tokens: Path | None) -> dict[str, dict[str, int]]:

@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from components.card.census import OTHERS
+
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*[]#|"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 _SIZES = {
     1_000: "n<1K",
@@ -20,6 +22,7 @@ _SIZES = {
     100_000_000: "10M<n<100M",
     1_000_000_000: "100M<n<1B",
 }
+_SPLITS = "train val test"
 _CODE = re.compile(r"[a-z]{2,3}")
 _TITLES = {
     "lang": "Languages",
@@ -73,7 +76,7 @@ def _body(card: Mapping[str, object]) -> Iterator[str]:
         yield f"\n**Does not add up:** {_plain(str(fault))}."
     for name, title in _TITLES.items():
         yield from _section(title, (name, "documents", "characters"), _group_rows(_table(groups[name])))
-    yield from _section("Length in characters", ("percentile", "characters"), _pairs(card["lengths"]))
+    yield from _section("Length in characters", ("percentile", "characters"), _lengths(_table(card["lengths"])))
     yield from _section("Splits", ("split", "documents", "tokens", "bytes"), _split_rows(_table(card["splits"])))
     yield from _section("Tokenizer", ("", ""), _pairs(card["tokenizer"]))
     yield from _section("Packing", ("", ""), _pairs(card["packing"]))
@@ -97,19 +100,30 @@ def _section(title: str, header: Sequence[str], rows: Iterator[Sequence[object]]
 def _funnel_rows(stages: object) -> Iterator[Sequence[object]]:
     for stage in _list(stages):
         row = _table(stage)
-        rules = [f"{rule} {_number(count)}" for rule, count in _table(row["dropped"]).items()]
+        ranked = sorted(_table(row["dropped"]).items(), key=lambda item: (-int(str(item[1])), item[0]))
+        rules = [f"{rule} {_number(count)}" for rule, count in ranked]
         yield row["step"], _number(row["read"]), _number(row["kept"]), ", ".join(rules)
 
 
 def _group_rows(table: Mapping[str, object]) -> Iterator[Sequence[object]]:
-    for value, counts in table.items():
-        row = _table(counts)
-        yield value or "(not said)", _number(row["documents"]), _number(row["chars"])
+    for value, counts in ranked_rows(table):
+        yield value or "(not said)", _number(counts["documents"]), _number(counts["chars"])
+
+
+def ranked_rows(table: Mapping[str, object]) -> list[tuple[str, Mapping[str, object]]]:
+    """A table of a card with most documents first and what was added up last: JSON keeps no order of its own."""
+    rows = [(value, _table(counts)) for value, counts in table.items()]
+    return sorted(rows, key=lambda row: (row[0].startswith(OTHERS), -int(str(row[1]["documents"])), row[0]))
+
+
+def _lengths(lengths: Mapping[str, object]) -> Iterator[Sequence[object]]:
+    for name in sorted(lengths, key=lambda name: int(name[1:])):
+        yield name, _number(lengths[name])
 
 
 def _split_rows(splits: Mapping[str, object]) -> Iterator[Sequence[object]]:
-    for name, counts in splits.items():
-        row = _table(counts)
+    for name in sorted(splits, key=lambda name: (name not in _SPLITS, _SPLITS.find(name), name)):
+        row = _table(splits[name])
         yield name, _number(row["documents"]), _number(row["tokens"]), _number(row["bytes"])
 
 
@@ -122,7 +136,7 @@ def _facts(card: Mapping[str, object]) -> Iterator[Sequence[object]]:
 
 
 def _pairs(table: object) -> Iterator[Sequence[object]]:
-    for name, value in _table(table).items():
+    for name, value in sorted(_table(table).items()):
         yield from _flat(name, value)
 
 

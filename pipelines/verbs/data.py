@@ -36,9 +36,14 @@ SHOWN_CHARS = 400
 
 
 def data(overrides: Sequence[str], options: argparse.Namespace) -> int:
-    """Does what `options.action` names; returns the exit code."""
+    """`headwater data ACTION`; returns the exit code."""
+    return act(load_settings(overrides), options)
+
+
+def act(settings: Settings, options: argparse.Namespace) -> int:
+    """Does what `options.action` names, in the store of the settings; returns the exit code."""
     module = "pipelines.verbs.data" if options.action == "peek" else f"pipelines.verbs.data_{options.action}"
-    code: int = getattr(importlib.import_module(module), options.action)(load_settings(overrides), options)
+    code: int = getattr(importlib.import_module(module), options.action)(settings, options)
     return code
 
 

@@ -18,6 +18,8 @@ from pipelines.engine.manifest import Manifest
 from pipelines.engine.store import Store
 from pipelines.runs import all_runs, find_run
 
+ORDER = "order.json"
+"""What a model leaves that was trained on token shards: in what order it read them."""
 UPSTREAM = ("documents", "pages", "corpus")
 """Names of the inputs that lead one step up the path."""
 
@@ -68,8 +70,8 @@ class Link:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it is a model that was trained on token shards."""
-        return "tokens" in self.made.inputs and "training" in self.made.config
+        """Whether it is a model that says in what order it read token shards."""
+        return "tokens" in self.made.inputs and ORDER in self.made.files
 
 
 @dataclass(frozen=True)

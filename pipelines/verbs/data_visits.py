@@ -16,7 +16,7 @@ from components.errors import ConfigError
 from components.publish import read_json
 from pipelines.engine.manifest import Manifest
 from pipelines.engine.store import Store
-from pipelines.verbs.data_chain import Chain, Link
+from pipelines.verbs.data_chain import ORDER, Chain, Link
 from pipelines.verbs.data_lookup import kept_row
 from pipelines.verbs.data_text import aligned, as_json, harmless, number
 from pipelines.verbs.data_trace import Station
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from components.shards.inverse import Visit
     from components.shards.loader import Loader
 
-ORDER = "order.json"
 _SHOWN = 12
 
 

@@ -7,9 +7,13 @@ the rows, which is what a real one leaves beside its weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from components.card.config import CardConfig
 from components.card.step import card
@@ -21,6 +25,7 @@ from components.crawl.config import CrawlConfig
 from components.crawl.step import crawl
 from components.dedup.config import DedupConfig
 from components.dedup.step import dedup
+from components.errors import HeadwaterError
 from components.extract.config import ExtractConfig
 from components.extract.step import extract
 from components.pack.config import PackConfig
@@ -38,20 +43,21 @@ from components.sketch.step import sketch
 from components.tokenizer.config import TokenizerConfig
 from components.tokenizer.step import tokenizer
 from components.training.config import TrainingConfig
-from pipelines.config import load_settings
+from pipelines.cli import make_parser, report
+from pipelines.config import Settings, load_settings
 from pipelines.engine import events
 from pipelines.engine.draft import draft
 from pipelines.engine.lease import Lease
-from pipelines.engine.plan import make_plan
+from pipelines.engine.manifest import Manifest
+from pipelines.engine.plan import PlanEntry, make_plan
 from pipelines.engine.step import Recipe
 from pipelines.engine.store import Store
 from pipelines.runs import create_run
+from pipelines.verbs.data import act
 
 VERSION = 1
 LENGTH = 64
 STEPS = 60
-
-Declare = Callable[[Recipe], None]
 
 
 @dataclass(frozen=True)
@@ -98,27 +104,82 @@ def run_path(store: Path, run_id: str = "amber-1", judged: CleanConfig | None = 
     whole_path(recipe, judged or CleanConfig())
     settings = load_settings([f"store={store}", "preset=micro"])
     opened = Store(store)
-    folder = create_run(store, settings, [], make_plan(recipe.steps, opened), run_id)
+    plan = make_plan(recipe.steps, opened)
+    folder = create_run(store, settings, [], plan, run_id)
     events.append(folder, "run_started", session=1)
-    for name in [entry.name for entry in make_plan(recipe.steps, opened).entries]:
-        entry = make_plan(recipe.steps, opened)[name]
-        if entry.made is None:
-            _run_step(opened, recipe, folder, name)
-        events.append(folder, "done", name, session=1, attempt=1, key=entry.key)
+    made: dict[str, Manifest] = {}
+    for entry in plan.entries:
+        made[entry.name] = opened.lookup(entry.name, entry.key).manifest or _run_step(opened, entry, folder, made)
+        events.append(folder, "done", entry.name, session=1, attempt=1, key=entry.key)
     events.append(folder, "run_ended", session=1, state="done")
     return folder
 
 
-def _run_step(store: Store, recipe: Recipe, folder: Path, name: str) -> None:
-    plan = make_plan(recipe.steps, store)
-    entry = plan[name]
-    lease = store.acquire(name, entry.key, folder.name)
+def _run_step(store: Store, entry: PlanEntry, folder: Path, made: Mapping[str, Manifest]) -> Manifest:
+    lease = store.acquire(entry.name, entry.key, folder.name)
     assert isinstance(lease, Lease), lease
     output = store.begin(lease)
-    inputs = {what: plan[artifact.name].artifact for what, artifact in entry.step.inputs.items()}
+    sources = {what: made[artifact.name] for what, artifact in entry.step.inputs.items()}
     seed = int(getattr(entry.step.config, "seed", 0))
-    channel = Channel(events.step_folder(folder, name))
-    context = LocalContext(name, output, store.scratch(name, entry.key), channel, seed)
+    channel = Channel(events.step_folder(folder, entry.name))
+    context = LocalContext(entry.name, output, store.scratch(entry.name, entry.key), channel, seed)
+    inputs = {what: store.path_of(source) for what, source in sources.items()}
     metrics = entry.step.fn(context, entry.step.config, **inputs)
-    made = replace(draft(entry, entry.contents or {}, folder.name, {}), seconds=1.0, metrics=dict(metrics))
-    assert store.commit(lease, output, made).manifest is not None
+    contents = {what: source.content for what, source in sources.items()}
+    filled = replace(draft(entry, contents, folder.name, {}), seconds=1.0, metrics=dict(metrics))
+    found = store.commit(lease, output, filled).manifest
+    assert found is not None
+    return found
+
+
+Headwater = Callable[..., str]
+_made: list[Path] = []
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the run amber-1 of the whole path; made once, whichever test file asks first. Read only."""
+    if not _made:
+        store = tmp_path_factory.mktemp("corpus") / "store"
+        run_path(store)
+        _made.append(store)
+    return _made[0]
+
+
+@pytest.fixture
+def own_corpus(corpus: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    shutil.copytree(corpus, tmp_path / "store")
+    return tmp_path / "store"
+
+
+@cache
+def composed() -> Settings:
+    """The settings of a command line without overrides, composed once: that takes longer than most verbs."""
+    return load_settings(["preset=micro"])
+
+
+@pytest.fixture
+def data(corpus: Path, capsys: pytest.CaptureFixture[str]) -> Headwater:
+    """Does `headwater data ...` on the corpus, or on another `store`, and returns what it printed."""
+
+    def call(*words: str, code: int = 0, store: Path = corpus) -> str:
+        capsys.readouterr()
+        options = make_parser().parse_args(["data", *words])
+        settings = replace(composed(), store=str(store), workspace=str(store))
+        try:
+            got = act(settings, options)
+        except HeadwaterError as error:
+            got = report(error, options.json)
+        printed = capsys.readouterr()
+        assert got == code, printed.out + printed.err
+        return printed.err if code > 1 else printed.out
+
+    return call
+
+
+def artifact(store: Path, step: str) -> Path:
+    """Folder of a step's only artifact."""
+    made = Store(store).newest(step)
+    assert made is not None
+    return store / made.data
