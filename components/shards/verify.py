@@ -52,10 +52,9 @@ def verify_tokens(folder: Path, full: bool = True, splits: Sequence[str] = SPLIT
     Returns:
         What is wrong, in the order of the files; empty if all is well.
     """
-    try:
-        meta = read_meta(folder)
-    except StepError as error:
-        return [Fault(META, error.what)]
+    meta, wrong = _read(folder / META)
+    if wrong:
+        return [Fault(META, wrong)]
     work = [
         (folder / split / entry["name"], entry, meta["dtype"]) for split in splits for entry in _entries(meta, split)
     ]
@@ -81,11 +80,12 @@ def check_tokens(folder: Path, full: bool, splits: Sequence[str] = SPLITS) -> di
     Raises:
         StepError: Naming the first shard that is not as it was written.
     """
+    meta = read_meta(folder)
     faults = verify_tokens(folder, full, splits)
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise StepError(f"The token shard {faults[0]}{more}.", where=str(folder / faults[0].path), fix=FIX)
-    return read_meta(folder)
+    return meta
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -94,15 +94,23 @@ def read_meta(folder: Path) -> dict[str, Any]:
     Raises:
         StepError: If it is missing, damaged or of another version.
     """
-    path = folder / META
+    meta, wrong = _read(folder / META)
+    if wrong:
+        raise StepError(f"The {META} of the token shards {wrong}.", where=str(folder / META), fix=FIX)
+    return meta
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """What `meta.json` holds, and what is wrong with it."""
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        known = meta["format"] == FORMAT and all(_entries(meta, split) is not None for split in SPLITS)
+        meta = dict(json.loads(path.read_text(encoding="utf-8")))
+        if meta["format"] != FORMAT:
+            return meta, f"is of format {meta['format']}, and this version reads format {FORMAT}"
+        for entry in (entry for split in SPLITS for entry in _entries(meta, split)):
+            entry["name"], entry["size"], entry["documents"], entry["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StepError(f"cannot be read: {error}", where=str(path), fix=FIX) from error
-    if not known:
-        raise StepError(f"is of format {meta['format']}, this version reads {FORMAT}", where=str(path), fix=FIX)
-    return dict(meta)
+        return {}, f"cannot be read ({error})"
+    return meta, ""
 
 
 def _entries(meta: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
