@@ -9,10 +9,14 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import islice
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
 MAX_SITEMAP_BYTES = 50_000_000
 MAX_SITEMAP_URLS = 50_000
+_MAX_ELEMENTS = 1_000_000
+_MAX_DEPTH = 100
+_MAX_URL_CHARS = 10_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def read_sitemap(body: bytes) -> Sitemap:
     if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return _read_xml(content)
     lines = content.decode("utf-8", errors="replace").removeprefix("\ufeff").splitlines()
-    return Sitemap(pages=[line.strip() for line in lines if line.strip().startswith("http")][:MAX_SITEMAP_URLS])
+    named = (line.strip() for line in lines if line.lstrip().startswith("http") and len(line) <= _MAX_URL_CHARS)
+    return Sitemap(pages=list(islice(named, MAX_SITEMAP_URLS)))
 
 
 def _inflated(body: bytes) -> bytes:
@@ -63,13 +68,20 @@ def _read_xml(content: bytes) -> Sitemap:
         found.fault = "has a document type"
         return found
     targets = {"url": found.pages, "sitemap": found.sitemaps}
+    num_elements = depth = 0
     try:
-        for _, element in iterparse(BytesIO(content.lstrip(b" \t\r\n")), events=("end",)):
+        for event, element in iterparse(BytesIO(content.lstrip(b" \t\r\n")), events=("start", "end")):
+            if event == "start":
+                num_elements, depth = num_elements + 1, depth + 1
+                if num_elements > _MAX_ELEMENTS or depth > _MAX_DEPTH:
+                    raise ValueError("more elements, or deeper ones, than any sitemap has")
+                continue
+            depth -= 1
             target = targets.get(_local_name(element))
             if target is None:
                 continue
             said = {_local_name(child): child.text.strip() for child in reversed(element) if child.text}
-            if said.get("loc") and len(target) < MAX_SITEMAP_URLS:
+            if said.get("loc") and len(target) < MAX_SITEMAP_URLS and len(said["loc"]) <= _MAX_URL_CHARS:
                 target.append(said["loc"])
                 if "lastmod" in said or "priority" in said:
                     found.hints[said["loc"]] = Hint(said.get("lastmod", "")[:40], said.get("priority", "")[:10])
