@@ -1,1 +1,1 @@
-"""Keeps evaluation items out of the training text, and proves on injected leaks that it does."""
+"""Keeps evaluation items out of the training text, and proves on planted leaks that it does."""

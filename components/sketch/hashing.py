@@ -30,7 +30,7 @@ def mix(values: Keys) -> Keys:
 class Stretches:
     """Hashes of any stretches of one folded text."""
 
-    def __init__(self, codes: Codes) -> None:
+    def __init__(self, codes: Codes | Keys) -> None:
         powers, self._inverse = _powers(len(codes))
         self._sums = np.zeros(len(codes) + 1, dtype=np.uint64)
         np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * powers, out=self._sums[1:])
