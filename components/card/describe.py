@@ -152,11 +152,16 @@ def _clusters(census: Census) -> dict[str, object]:
 
 
 def _report(decontaminate: Path | None) -> dict[str, object]:
-    """What decontamination says of itself, without the items one by one."""
-    if not _has(decontaminate, "report.json") or decontaminate is None:
+    """What decontamination says of itself; items are counted, not named."""
+    if decontaminate is None or not _has(decontaminate, "report.json"):
         return {}
-    report = read_json(decontaminate / "report.json")
-    return {name: len(value) if isinstance(value, list) else value for name, value in report.items()}
+    return {name: _counted(value) for name, value in read_json(decontaminate / "report.json").items()}
+
+
+def _counted(value: object) -> object:
+    if isinstance(value, list):
+        return len(value)
+    return {name: _counted(item) for name, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _tokenizer(sources: Sources) -> dict[str, object]:

@@ -78,7 +78,8 @@ def read_stage(step: str, folder: Path) -> Stage | None:
     summary = read_json(path)
     if isinstance(summary.get("pages"), Mapping):
         return _crawl_stage(step, folder, summary)
-    if not {"read", "kept", "dropped"} <= summary.keys():
+    dropped = summary.get("dropped", summary.get("skipped"))  # of archives records are skipped, not documents dropped
+    if not {"read", "kept"} <= summary.keys() or not isinstance(dropped, Mapping):
         return None
     kept = _number(summary["kept"])
     return Stage(
@@ -86,7 +87,7 @@ def read_stage(step: str, folder: Path) -> Stage | None:
         "documents" if (folder / "documents").is_dir() else "pages",
         _number(summary["read"]),
         kept,
-        ranked(_counts(summary["dropped"])),
+        ranked(_counts(dropped)),
         kept,
         _number(summary["chars"]) if "chars" in summary else None,
         ranked(_counts(summary.get("languages", {}))),

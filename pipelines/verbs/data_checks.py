@@ -94,6 +94,14 @@ def tokens_faults(tokens: Path, documents: Path | None) -> Iterator[str]:
         yield from _cluster_faults(path, splits, clusters)
 
 
+def has_ids(path: Path) -> bool:
+    """Tells whether the rows of a file know their documents by id."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        return "doc_id" in pa.ipc.open_file(source).schema.names
+
+
 def read_ids(path: Path) -> Ids:
     """The ids of a file, shape [rows], without its other columns."""
     import numpy as np

@@ -10,6 +10,7 @@ what no run needs any more.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,13 +25,12 @@ from components.documents import dropped_paths, shard_paths
 from components.errors import ConfigError, MachineError
 from components.opt_outs import FILE, OptOuts, read_entries
 from components.publish import publish_bytes
-from components.shards.format import SPLITS
 from pipelines.config import Settings
 from pipelines.engine.lock import try_lock
 from pipelines.engine.manifest import Manifest
 from pipelines.engine.store import Store
 from pipelines.verbs.data_chain import Link, holds
-from pipelines.verbs.data_checks import SIDE_TABLES, read_ids
+from pipelines.verbs.data_checks import has_ids, read_ids
 from pipelines.verbs.data_lookup import is_id, named_batches, names_with_prefix
 from pipelines.verbs.data_text import aligned, as_json, harmless, number
 from pipelines.verbs.data_visits import listed, steps_of, training_of
@@ -38,6 +38,7 @@ from pipelines.verbs.lineage import Manifests
 from pipelines.verbs.planning import open_store
 
 ID_CHARS = 32
+_SHARD = re.compile(r"(?!documents/|dropped/)\w+/shard-\d+\.arrow")
 
 
 @dataclass
@@ -163,32 +164,32 @@ def _named_rows(artifact: Path, opt_outs: OptOuts, ids: set[bytes]) -> Iterator[
             yield f"{path.parent.name}/{path.name}", rows
 
 
-def _records(crawl: Path, opt_outs: OptOuts) -> dict[str, list[int]]:
-    """Offsets of WARC records by file."""
+def _records(pages: Path, opt_outs: OptOuts) -> dict[str, list[int]]:
+    """Offsets of WARC records by file: as a crawl's frontier has them, else by reading the archives."""
+    from components.crawl.warc_read import read_pages
+
     found: dict[str, list[int]] = {}
-    for path in frontiers(crawl):
+    for path in frontiers(pages):
         with closing(open_frontier(path)) as database:
             query = "SELECT url, warc_file, warc_offset FROM urls WHERE warc_file IS NOT NULL ORDER BY 2, 3"
             for url, file, offset in database.execute(query):
                 if opt_outs.entry_for(url):
                     found.setdefault(f"warc/{file}", []).append(int(offset))
+    for page in () if frontiers(pages) else read_pages(pages / "warc"):
+        if opt_outs.entry_for(page.url):
+            found.setdefault(f"warc/{page.file}", []).append(page.offset)
     return found
 
 
 def _id_rows(artifact: Path, made: Manifest, wanted: np.ndarray[Any, Any]) -> dict[str, list[int]]:
-    """Rows by file of tables that know documents by their ids alone."""
-    tables = [table for table in SIDE_TABLES if holds(made, table)] + [one for one in SPLITS if _is_split(made, one)]
+    """Rows by file of tables that know documents by their ids alone: scores, sketches, links, tokens."""
     found: dict[str, list[int]] = {}
-    for table in tables:
-        for path in sorted((artifact / table).glob("shard-*.arrow")):
-            rows = np.flatnonzero(np.isin(read_ids(path), wanted)).tolist()
+    for name in sorted(made.files):
+        if _SHARD.fullmatch(name) and has_ids(artifact / name):
+            rows = np.flatnonzero(np.isin(read_ids(artifact / name), wanted)).tolist()
             if rows:
-                found[f"{table}/{path.name}"] = rows
+                found[name] = rows
     return found
-
-
-def _is_split(made: Manifest, split: str) -> bool:
-    return "meta.json" in made.files and holds(made, split)
 
 
 def _models(store: Store, made: Sequence[Manifest], ids: set[bytes]) -> Iterator[Touched]:

@@ -70,35 +70,58 @@ def fetched(chain: Chain, urls: list[str]) -> Iterator[Station]:
     """What the crawls of a run know of some spellings of a URL, documents or not."""
     for link in chain.of_kind("holds_pages"):
         for url in urls:
-            yield from _frontier_rows(chain.folder(link), link, url)
+            yield from _page_rows(chain.folder(link), link, url)
 
 
 def _stations(chain: Chain, link: Link, name: Name) -> Iterator[Station]:
     if link.holds_pages:
-        yield from _frontier_rows(chain.folder(link), link, name.url)
+        yield from _page_rows(chain.folder(link), link, name.url)
     elif link.holds_documents:
         yield from _verdicts(chain, link, name.doc_id)
     elif link.holds_tokens:
         yield from _token_rows(chain, link, name.doc_id)
 
 
-def _frontier_rows(folder: Path, link: Link, url: str) -> Iterator[Station]:
+def _page_rows(folder: Path, link: Link, url: str) -> Iterator[Station]:
+    """What a crawl's frontier says of a URL; of archives from elsewhere, which have none, what their records say."""
+    from components.crawl.warc_read import find_pages
+
     for path in frontiers(folder):
         with closing(open_frontier(path)) as database:
             database.row_factory = sqlite3.Row
             for row in database.execute("SELECT * FROM urls WHERE url = ?", (url,)):
                 facts = {key: row[key] for key in row.keys() if row[key] not in (None, "")}  # noqa: SIM118
+                facts["changes"] = _changes(database, url)
                 yield Station(link.step, link.name, row["state"], _frontier_text(folder, facts), facts)
+    if not frontiers(folder):
+        for page in find_pages(folder / "warc", url):
+            facts = {"url": page.url, "status": page.status, "warc_file": page.file, "warc_offset": page.offset}
+            yield Station(link.step, link.name, "recorded", harmless(_place_text(folder, facts)), facts)
+
+
+def _changes(database: sqlite3.Connection, url: str) -> list[dict[str, Any]]:
+    """When a page was seen to have changed, over all crawls of it; nothing in a frontier that keeps no history."""
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchone():
+        return []
+    rows = database.execute("SELECT at, status, digest FROM changes WHERE url = ? ORDER BY at", (url,))
+    return [dict(row) for row in rows]
 
 
 def _frontier_text(folder: Path, facts: Mapping[str, Any]) -> str:
     told = [str(facts[key]) for key in ("reason", "detail") if key in facts]
     told += [f"{facts['attempts']} attempts"] if facts.get("attempts", 0) > 1 else []
+    told += [f"found as {facts['why']}{' on ' + facts['via'] if 'via' in facts else ''}"] if "why" in facts else []
     if facts.get("hops"):
         told.append(f"reached over {facts['hops']} redirects")
+    if len(facts["changes"]) > 1:
+        told.append(f"changed {len(facts['changes']) - 1} times")
     if "warc_file" in facts:
-        told.append(f"record at byte {facts['warc_offset']} of warc/{facts['warc_file']}: {_record(folder, facts)}")
+        told.append(_place_text(folder, facts))
     return harmless("; ".join(told))
+
+
+def _place_text(folder: Path, facts: Mapping[str, Any]) -> str:
+    return f"record at byte {facts['warc_offset']} of warc/{facts['warc_file']}: {_record(folder, facts)}"
 
 
 def _record(folder: Path, facts: Mapping[str, Any]) -> str:

@@ -69,8 +69,8 @@ def training_of(store: Store, made: Manifest) -> Training | None:
     tokens, plan = inputs["tokens"], inputs.get("rows")
     if tokens is None or ("rows" in made.inputs and plan is None):
         return None
-    order = read_json(store.fetch(made) / ORDER)
-    num_steps = int(made.metrics.get("steps", 0))
+    order: dict[str, Any] = read_json(store.fetch(made) / ORDER)
+    num_steps = int(order.get("steps", made.metrics.get("steps", 0)))
     return Training(made, store.fetch(tokens), store.fetch(plan) if plan else None, order, num_steps)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from corpus_help import STEPS, Headwater, artifact, corpus, data, own_corpus  # noqa: F401  (fixtures)
@@ -13,6 +14,7 @@ from components.crawl.scope import Scope
 from components.crawl.warc_read import open_record
 from components.documents import Document, iter_ledger, iter_shard, read_documents
 from components.opt_outs import FILE, OptOuts, read_entries
+from pipelines.verbs.data_forget import _records
 
 TALK = "http://sample.headwater.test/talk/"
 
@@ -110,3 +112,9 @@ def test_an_id_of_nothing_and_a_word_that_is_no_host_are_refused(data: Headwater
 def test_what_nobody_has_met_yet_can_be_entered_too(data: Headwater, own_corpus: Path) -> None:
     assert "0 documents, 0 artifacts touched" in data("forget", "new.example", "--apply", store=own_corpus)
     assert read_entries(own_corpus / FILE) == ["new.example"]
+
+
+def test_records_of_archives_from_elsewhere_are_found_by_reading_them(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(artifact(corpus, "crawl") / "warc", tmp_path / "warc")
+    opted = OptOuts([TALK])
+    assert _records(tmp_path, opted) == _records(artifact(corpus, "crawl"), opted)

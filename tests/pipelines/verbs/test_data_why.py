@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from components.documents import Document, ShardWriter, iter_shard, read_documen
 from pipelines.engine.store import Store
 from pipelines.verbs.data_chain import chain_of
 from pipelines.verbs.data_lookup import Name
-from pipelines.verbs.data_trace import trace
+from pipelines.verbs.data_trace import _page_rows, trace
+
+PLACE = ("url", "status", "warc_file", "warc_offset")
 
 
 def way(data: Headwater, document: str) -> list[dict]:
@@ -132,3 +135,14 @@ def test_a_document_that_vanished_between_two_steps_is_called_so(own_corpus: Pat
     path.write_bytes(again.read_bytes())
     stations = list(trace(chain, Name(trained.doc_id, trained.url)))
     assert (stations[-1].step, stations[-1].state) == ("dedup", "vanished")
+
+
+def test_a_page_of_an_archive_from_elsewhere_is_found_by_reading_it(
+    corpus: Path, tmp_path: Path, trained: Document
+) -> None:
+    shutil.copytree(artifact(corpus, "crawl") / "warc", tmp_path / "warc")
+    link = chain_of(Store(corpus)).links["crawl"]
+    (station,) = _page_rows(tmp_path, link, trained.url)
+    (known,) = _page_rows(artifact(corpus, "crawl"), link, trained.url)
+    assert station.state == "recorded"
+    assert [station.facts[key] for key in PLACE] == [known.facts[key] for key in PLACE]
