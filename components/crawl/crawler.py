@@ -25,7 +25,7 @@ from components.crawl.visits import BUSY, REDIRECTS, Visits
 DONE, STOPPED, PAUSED = "done", "stopped", "paused"
 """How a crawl ends: nothing is left that may be fetched; it was told to stop; its time is up."""
 
-_BATCH = 64
+_BATCH = 16
 _LOOK_AROUND_S = 0.25
 _PAUSE_STATUSES = frozenset((429, 503))
 _NOTHING = math.inf

@@ -39,6 +39,7 @@ class Site:
         pages: Bodies by path, or by host and path ("127.0.0.2/a") where hosts differ.
         headers: Further headers, by the same keys.
         statuses: Statuses other than 200, by the same keys.
+        delays: Seconds to wait before the answer, by the same keys.
         validators: Whether pages have an ETag and a Last-Modified.
         log: What was asked.
         port: Where.
@@ -47,6 +48,7 @@ class Site:
     pages: dict[str, bytes] = field(default_factory=dict)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    delays: dict[str, float] = field(default_factory=dict)
     validators: bool = True
     log: list[Request] = field(default_factory=list)
     port: int = 0
@@ -83,6 +85,7 @@ def serve_site(site: Site, port: int = 0) -> Iterator[Site]:
                     status = 304
             body = b"" if status == 304 else body if status == 200 and body is not None else b"<p>nothing</p>"
             site.log.append(Request(host, self.path, at, status, len(body), self.headers.get("User-Agent", "")))
+            time.sleep(site.delays.get(key, 0.0))
             self.send_response(status)
             for name, value in {**headers, **site.headers.get(key, {})}.items():
                 self.send_header(name, value)

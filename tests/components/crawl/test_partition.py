@@ -112,7 +112,7 @@ def test_every_host_belongs_to_one_part(run: Run, site: Site):
         assert {part_of(host, 3) for host in hosts} <= {index}
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.integers(0, 6), st.integers(1, 3))
 def test_depth_is_the_shortest_way_whichever_way_is_quicker(
     tmp_path_factory: pytest.TempPathFactory, site: Site, seed: int, max_depth: int, workers: int
@@ -128,12 +128,37 @@ def test_depth_is_the_shortest_way_whichever_way_is_quicker(
             if target not in depths:
                 depths[target] = depths[node] + 1
                 ring.append(target)
-    config = _config(site, workers=workers, max_depth=max_depth, priorities={f"/{draw.randrange(4)}": "900"})
+    site.delays = dict.fromkeys(draw.sample([f"127.0.0.{host}/{number}" for host, number in nodes], 4), 0.05)
+    config = _config(site, workers=workers, max_depth=max_depth)
     context = local_context("crawl", tmp_path_factory.mktemp("depth"))
     crawl(context, config)
     fetched = {row[1]: row[3] for row in _rows(context) if row[6] == "fetched"}
     names = {node: site.url("/" if node[1] < 0 else f"/{node[1]}", node[0]) for node in depths}
     assert fetched == {names[node]: depth for node, depth in depths.items() if depth <= max_depth}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_shorter_way_found_late_still_leads_as_far_as_it_may(run: Run, site: Site, workers: int, moved: bool):
+    def leads(path: str, *targets: tuple[str, int]) -> None:
+        links = "".join(f'<a href="{site.url(target, host)}">x</a>' for target, host in targets)
+        site.pages[path] = links.encode()
+
+    leads("/", ("/long", 1), ("/late", 1))
+    leads("/long", ("/longer", 1))
+    leads("/longer", ("/there", 1))
+    leads("/late", ("/there", 1))
+    leads("/there", ("/leaf", 4))
+    leads("/leaf", ("/beyond", 5))
+    site.delays["/late"] = 0.5
+    if moved:
+        site.statuses["/there"], site.headers["/there"] = 302, {"Location": "/moved"}
+        leads("/moved", ("/leaf", 4))
+    context, _ = run("short", workers=workers, max_depth=3)
+    ends = {row[1].rpartition("/")[2]: (row[3], row[6]) for row in _rows(context)}
+    assert ends["there"] == (2, "redirected" if moved else "fetched")
+    assert ends["leaf"] == (3, "fetched")
+    assert ends["beyond"] == (4, "refused")
 
 
 @pytest.mark.parametrize("pages", [1, 2, 7, 30])
