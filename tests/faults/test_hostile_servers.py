@@ -20,6 +20,9 @@ from pathlib import Path
 import pytest
 from hostile_server import FETCHED, GOOD_PAGES, SITEMAPS, HostileServer, _answers, _ways, hostile_server
 
+from components.context import local_context
+from components.crawl.config import CrawlConfig, RecrawlConfig
+from components.crawl.step import crawl
 from components.crawl.warc_read import read_pages
 
 DEADLINE_S = 90
@@ -29,7 +32,7 @@ SETTINGS = {
     "delay_s": 0.0,
     "backoff_s": 0.01,
     "retries": 1,
-    "timeout_s": 1.5,
+    "timeout_s": 3.0,
     "max_retry_after_s": 0.3,
     "max_redirects": 3,
     "max_depth": 12,
@@ -197,3 +200,20 @@ def test_nothing_is_left_pending_and_the_summary_adds_up(outcome: Outcome):
 def test_what_was_fetched_can_be_read_back(outcome: Outcome):
     fetched = {url for url, fate in outcome.fates.items() if fate == FETCHED and outcome.kinds[url] == "page"}
     assert fetched <= {page.url for page in read_pages(outcome.folder / "warc")}
+
+
+def test_a_server_that_always_says_not_modified_costs_no_page(tmp_path: Path):
+    with hostile_server() as server:
+        host = server.site("liar")
+        config = CrawlConfig(
+            seeds=(f"http://{host}/",), allow_loopback=True, delay_s=0.0, recrawl=RecrawlConfig(first_h=0.0, min_h=0.0)
+        )
+        previous = None
+        for round_number in range(3):
+            context = local_context("crawl", tmp_path / str(round_number))
+            crawl(context, config, previous=previous)
+            previous = context.output
+            found = [page for page in read_pages(previous / "warc") if page.status == 200]
+            pages = {page.url: page.payload for page in found}
+            assert sorted(page.url.rpartition("/")[2] for page in found) == ["", "a", "unasked"]
+            assert all(body.startswith(b"<p>/") for body in pages.values())

@@ -84,7 +84,7 @@ def redirect(location: str) -> bytes:
     return page(b"", f"Location: {location}", status="302 Found")
 
 
-def _bomb(pack: Callable[[bytes], bytes], mebibytes: int = 64) -> bytes:
+def _bomb(pack: Callable[[bytes], bytes], mebibytes: int = 16) -> bytes:
     return pack(bytes(mebibytes << 20))
 
 
@@ -330,7 +330,8 @@ class HostileServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers one connection, once."""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        quiet = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError)
+        with contextlib.suppress(*quiet):  # the last of them when the server ends
             text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             first, *lines = text.split("\r\n")
             fields = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
@@ -403,6 +404,15 @@ def _busy(retry_after: str, status: str) -> Site:
     return respond
 
 
+def _liar(request: Request) -> bytes:
+    """A site that says "not modified" to whoever asks conditionally, and to those who do not from the third time on."""
+    if request.path == "/robots.txt":
+        return page(b"", status="404 Not Found")
+    if "if-none-match" in request.headers or (request.path == "/unasked" and request.number > 1):
+        return head('ETag: "other"', status="304 Not Modified")
+    return page(f"<p>{request.path} {request.number}</p><a href=/a>a</a><a href=/unasked>b</a>", HTML, 'ETag: "same"')
+
+
 def _next_day(request: Request) -> list[str]:
     day = int(request.path.rpartition("/")[2] or 0) if request.path.startswith("/day/") else 0
     return [f"/day/{day + 1}"]
@@ -432,6 +442,7 @@ def _sites() -> dict[str, tuple[str, Site]]:
             lambda r: [f"/?sid={r.path[-40:].strip('/?=').replace('sid=', '')}{letter}" for letter in "abc"]
         ),
         "folders": _trap(lambda r: [r.path.rstrip("/") + "/deeper/"]),
+        "liar": _liar,
         "busy for years": _busy("999999999", "503 Busy"),
         "busy since long": _busy("-5", "503 Busy"),
         "busy until": _busy("Fri, 31 Dec 9999 23:59:59 GMT", "429 Slow down"),
