@@ -44,24 +44,18 @@ def settings_told(configs: Mapping[str, DataclassInstance]) -> dict[str, str]:
     Args:
         configs: Config of each step by the step's name.
     """
-    return {key: told for name, config in configs.items() for key, told in _differing(config, name)}
+    return {key: told for name, config in configs.items() for key, told in _differing(config, type(config)(), name)}
 
 
-def _differing(config: DataclassInstance, prefix: str) -> Iterator[tuple[str, str]]:
+def _differing(config: DataclassInstance, default: object, prefix: str) -> Iterator[tuple[str, str]]:
     for one in dataclasses.fields(config):
-        value, key = getattr(config, one.name), f"{prefix}.{one.name}"
+        value, usual, key = getattr(config, one.name), getattr(default, one.name), f"{prefix}.{one.name}"
         if is_runtime(one):
             continue
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            yield from _differing(value, key)
-        elif value != _default(one):
+            yield from _differing(value, usual, key)
+        elif value != usual:
             yield key, _told(value)
-
-
-def _default(one: dataclasses.Field[object]) -> object:
-    if one.default_factory is not dataclasses.MISSING:
-        return one.default_factory()
-    return one.default
 
 
 def _told(value: object) -> str:

@@ -18,6 +18,7 @@ from components.dedup.config import DedupConfig
 from components.documents import Document, Dropped, ShardWriter, make_doc_id, shard_of, write_summary
 from components.errors import ConfigError, StepError
 from components.publish import publish_json, read_json
+from components.sketch.config import SketchConfig
 
 TEXTS = {"en": "It rained all day.", "zh": "下了一整天的雨。"}
 
@@ -137,7 +138,8 @@ def test_no_page_can_write_mark_up_on_the_card(tmp_path: Path) -> None:
 
 
 def test_settings_are_told_where_they_differ_from_the_defaults() -> None:
-    configs = {"clean": CleanConfig(min_chars=200, languages=("zh",), shards_at_once=3), "dedup": DedupConfig()}
+    cleaning = CleanConfig(min_chars=200, languages=("zh",), shards_at_once=3)
+    configs = {"clean": cleaning, "dedup": DedupConfig(), "sketch": SketchConfig()}
     assert settings_told(configs) == {"clean.min_chars": "200", "clean.languages": "zh"}
 
 
