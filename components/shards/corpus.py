@@ -38,6 +38,12 @@ class Spans:
     positions: IntArray
     sizes: IntArray
 
+    def of_lines(self, first: int, last: int) -> Spans:
+        """The slices of the lines [first, last), which become lines 0 and so on."""
+        low, high = np.searchsorted(self.lines, (first, last)).tolist()
+        part = slice(low, high)
+        return Spans(self.lines[part] - first, self.slots[part], self.positions[part], self.sizes[part])
+
 
 class TokenSplit:
     """The documents of one split.
@@ -90,12 +96,11 @@ class TokenSplit:
         batches = np.searchsorted(self.token_starts, spans.positions, side="right") - 1
         starts = spans.positions - self.token_starts[batches]
         places = spans.lines * width + spans.slots
-        ends, stops = starts + spans.sizes, places + spans.sizes
         values = self._values
-        for batch, start, end, place, stop in zip(
-            batches.tolist(), starts.tolist(), ends.tolist(), places.tolist(), stops.tolist(), strict=True
+        for batch, start, place, size in zip(
+            batches.tolist(), starts.tolist(), places.tolist(), spans.sizes.tolist(), strict=True
         ):
-            out[place:stop] = values[batch][start:end]
+            out[place : place + size] = values[batch][start : start + size]
         return out.reshape(num_lines, width)
 
     def extent(self, number: int) -> tuple[int, int]:

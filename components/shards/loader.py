@@ -22,10 +22,12 @@ Shapes: B rows, T = length; what has no other shape is [B, T].
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,10 @@ from components.shards.plan import Plan, Runs, concat_plan, open_plan
 from components.shards.schedule import Schedule
 from components.tokenizer.special import BOS, PAD
 
+BLOCK = 2048
+"""Samples that are laid out together: finding a few rows takes as long as finding many."""
+KEPT = 4
+"""Blocks kept: more than the threads that read ahead are ever apart."""
 IGNORED = -100  # the target that torch's cross-entropy leaves out
 
 
@@ -46,13 +52,11 @@ class RowBatch:
 
     Attributes:
         ids: Ids of the rows, int64 [B, T + 1].
-        lines: Row of each slice.
-        slots: Place of each slice's first id in its row.
+        spans: The slices they are made of.
     """
 
     ids: IntArray
-    lines: IntArray
-    slots: IntArray
+    spans: Spans
 
     @property
     def tokens(self) -> IntArray:
@@ -61,15 +65,23 @@ class RowBatch:
 
     @cached_property
     def targets(self) -> IntArray:
-        """What it has to say; IGNORED where it is not scored."""
-        return np.where(self.loss_mask, self.ids[:, 1:], IGNORED)
+        """What it has to say; IGNORED where it is not scored. A view of `ids` where everything is."""
+        targets, spans = self.ids[:, 1:], self.spans
+        later = spans.slots > 0
+        lines, slots = spans.lines[later], spans.slots[later]
+        goes_on = self.ids[lines, slots] != BOS  # the piece continues a document that was cut elsewhere
+        padded = np.flatnonzero(np.bincount(spans.lines, spans.sizes, len(self.ids)) < self.ids.shape[1])
+        if goes_on.any() or len(padded):
+            targets = targets.copy()
+            targets[lines[goes_on], slots[goes_on] - 1] = IGNORED
+            targets[padded] = np.where(targets[padded] == PAD, IGNORED, targets[padded])
+        return targets
 
-    @cached_property
+    @property
     def loss_mask(self) -> NDArray[np.bool_]:
         """Which targets are scored."""
-        mask: NDArray[np.bool_] = self.ids != PAD
-        mask[self.lines, self.slots] &= self.ids[self.lines, self.slots] == BOS  # a document cut elsewhere goes on
-        return mask[:, 1:]
+        mask: NDArray[np.bool_] = self.targets != IGNORED
+        return mask
 
     @cached_property
     def documents(self) -> NDArray[np.int32]:
@@ -96,11 +108,19 @@ class RowBatch:
         tokens = self.tokens
         begins: NDArray[np.bool_] = tokens == BOS  # no text gives this id, so it begins every document and nothing else
         begins[:, 0] = True
-        inside = self.slots < tokens.shape[1]
-        begins[self.lines[inside], self.slots[inside]] = True
+        inside = self.spans.slots < tokens.shape[1]
+        begins[self.spans.lines[inside], self.spans.slots[inside]] = True
         pad = tokens == PAD
         begins[:, 1:] |= pad[:, 1:] & ~pad[:, :-1]
         return begins
+
+
+@dataclass(frozen=True)
+class _Block:
+    """`BLOCK` samples: their slices, and the scored targets of each."""
+
+    spans: Spans
+    targets: IntArray
 
 
 class Loader:
@@ -121,7 +141,8 @@ class Loader:
         self.schedule = schedule
         self.order = Order(plan, schedule)
         self._groups = list(plan.groups.values())
-        self._padded = not all(isinstance(rows, Runs) for rows in self._groups)
+        self._blocks: OrderedDict[int, _Block] = OrderedDict()
+        self._lock = Lock()
         if not self.order.num_rows:
             raise _no_row(split, schedule.length)
 
@@ -154,28 +175,52 @@ class Loader:
         """The rows of a step, or those from `first` to before `last` of them."""
         size = self.schedule.batch_size
         low, high = step * size + first, step * size + (size if last is None else last)
-        groups, rows = self.order.rows(low, high)
-        if len(self._groups) == 1:
-            return self._read(self._groups[0].spans(rows), high - low)
-        parts = []
-        for group in np.unique(groups).tolist():
-            mine = np.flatnonzero(groups == group)
-            spans = self._groups[group].spans(rows[mine])
-            parts.append((mine[spans.lines], spans.slots, spans.positions, spans.sizes))
-        return self._read(Spans(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), high - low)
+        parts = [block.spans.of_lines(*lines) for block, lines in self._blocks_of(low, high)]
+        spans = parts[0] if len(parts) == 1 else _in_one(parts, low)
+        return RowBatch(self.split.read(spans, high - low, self.length + 1), spans)
 
     def num_targets(self, step: int) -> int:
         """Scored targets of a whole step, without reading it."""
         size = self.schedule.batch_size
-        if not self._padded:
-            return size * self.length
-        groups, rows = self.order.rows(step * size, (step + 1) * size)
-        return sum(
-            int(self._groups[group].targets(rows[groups == group]).sum()) for group in np.unique(groups).tolist()
-        )
+        blocks = self._blocks_of(step * size, (step + 1) * size)
+        return sum(int(block.targets[low:high].sum()) for block, (low, high) in blocks)
 
-    def _read(self, spans: Spans, num_lines: int) -> RowBatch:
-        return RowBatch(self.split.read(spans, num_lines, self.length + 1), spans.lines, spans.slots)
+    def _blocks_of(self, low: int, high: int) -> list[tuple[_Block, tuple[int, int]]]:
+        """The blocks that hold the samples [low, high), with the samples' lines in each."""
+        numbers = range(low // BLOCK, -(-high // BLOCK))
+        return [
+            (self._block(number), (max(low - number * BLOCK, 0), min(high - number * BLOCK, BLOCK)))
+            for number in numbers
+        ]
+
+    def _block(self, number: int) -> _Block:
+        with self._lock:
+            if number not in self._blocks:
+                self._blocks[number] = self._lay_out(number)
+                if len(self._blocks) > KEPT:
+                    self._blocks.popitem(last=False)
+            return self._blocks[number]
+
+    def _lay_out(self, number: int) -> _Block:
+        groups, rows = self.order.rows(number * BLOCK, (number + 1) * BLOCK)
+        targets, parts = np.empty_like(rows), []
+        for group in np.unique(groups).tolist():
+            mine = np.flatnonzero(groups == group)
+            spans = self._groups[group].spans(rows[mine])
+            parts.append((mine[spans.lines], spans.slots, spans.positions, spans.sizes))
+            targets[mine] = self._groups[group].targets(rows[mine])
+        columns = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        by_line = np.argsort(columns[0], kind="stable")
+        return _Block(Spans(*(column[by_line] for column in columns)), targets)
+
+
+def _in_one(parts: Sequence[Spans], low: int) -> Spans:
+    """The slices of samples from `low` on that lie in several blocks, as if they lay in one."""
+    first = low // BLOCK
+    starts = [max(0, (first + number) * BLOCK - low) for number in range(len(parts))]
+    lines = np.concatenate([part.lines + start for part, start in zip(parts, starts, strict=True)])
+    others = (np.concatenate([getattr(part, name) for part in parts]) for name in ("slots", "positions", "sizes"))
+    return Spans(lines, *others)
 
 
 class TokenRows:

@@ -9,11 +9,8 @@ rows. Without weights all rows of all groups are one group.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 
@@ -24,10 +21,6 @@ from components.shards.permutation import permute, unpermute
 from components.shards.plan import ALL, Plan
 from components.shards.schedule import Schedule
 from components.shards.turns import Round, round_of
-
-BLOCK = 2048
-"""Samples whose rows are found together: a permutation of few numbers costs as much as one of many."""
-KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -61,8 +54,6 @@ class Order:
         self._joint = not stretches
         self._stretches = list(self._lay_out(stretches))
         self._starts = [stretch.start for stretch in self._stretches]
-        self._blocks: OrderedDict[int, tuple[IntArray, IntArray]] = OrderedDict()
-        self._lock = Lock()
 
     @property
     def num_rows(self) -> int:
@@ -71,14 +62,22 @@ class Order:
 
     def rows(self, first: int, last: int) -> tuple[IntArray, IntArray]:
         """Group (its number in `names`) and row of the samples [first, last)."""
-        parts = []
-        for block in range(first // BLOCK, -(-last // BLOCK)):
-            low, high = max(first - block * BLOCK, 0), min(last - block * BLOCK, BLOCK)
-            parts.append([array[low:high] for array in self._block(block)])
-        if len(parts) == 1:
-            return parts[0][0], parts[0][1]
-        groups, rows = zip(*parts, strict=True)
-        return np.concatenate(groups), np.concatenate(rows)
+        samples = np.arange(first, last, dtype=np.int64)
+        groups, rows = np.empty_like(samples), np.empty_like(samples)
+        for number, stretch in enumerate(self._stretches):
+            low = max(0, self._starts[number] - first)
+            end = self._starts[number + 1] if number + 1 < len(self._starts) else last
+            high = min(end, last) - first
+            if low >= high:
+                continue
+            turns, counts = stretch.turns.at(samples[low:high] - stretch.start)
+            here = stretch.groups[turns]
+            groups[low:high] = here
+            rows[low:high] = self._permuted(here, stretch.before[here] + counts)
+        if self._joint:
+            groups = np.searchsorted(self._ends, rows, side="right")
+            rows = rows - (self._ends - self._sizes)[groups]
+        return groups, rows
 
     def samples(self, group: int, row: int, num_samples: int) -> list[int]:
         """When a row comes: the samples below `num_samples`, ascending."""
@@ -99,34 +98,6 @@ class Order:
                 if low <= count < high:
                     found.append(stretch.start + int(stretch.turns.when(turn, np.array([count - low]))[0]))
         return sorted(found)
-
-    def _block(self, block: int) -> tuple[IntArray, IntArray]:
-        with self._lock:
-            if block not in self._blocks:
-                self._blocks[block] = self._find(np.arange(block * BLOCK, (block + 1) * BLOCK, dtype=np.int64))
-                if len(self._blocks) > KEPT:
-                    self._blocks.popitem(last=False)
-            return self._blocks[block]
-
-    def _find(self, samples: IntArray) -> tuple[IntArray, IntArray]:
-        """Group and row of some samples in ascending order."""
-        groups, rows = np.empty_like(samples), np.empty_like(samples)
-        first = bisect_right(self._starts, int(samples[0])) - 1
-        for number in range(first, len(self._stretches)):
-            low = int(np.searchsorted(samples, self._starts[number]))
-            end = self._starts[number + 1] if number + 1 < len(self._starts) else int(samples[-1]) + 1
-            high = int(np.searchsorted(samples, end))
-            stretch = self._stretches[number]
-            turns, counts = stretch.turns.at(samples[low:high] - stretch.start)
-            here = stretch.groups[turns]
-            groups[low:high] = here
-            rows[low:high] = self._permuted(here, stretch.before[here] + counts)
-            if high == len(samples):
-                break
-        if self._joint:
-            groups = np.searchsorted(self._ends, rows, side="right")
-            rows = rows - (self._ends - self._sizes)[groups]
-        return groups, rows
 
     def _permuted(self, groups: IntArray, counts: IntArray) -> IntArray:
         """The row of each group's `counts`-th sample."""

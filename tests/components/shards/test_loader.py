@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import StepError
-from components.shards.corpus import TokenSplit
+from components.shards.corpus import Spans, TokenSplit
 from components.shards.format import BATCH_DOCUMENTS, map_tokens, token_dtype
 from components.shards.loader import Loader, RowBatch, TokenRows, inputs_and_targets
 from components.shards.permutation import permute
@@ -174,7 +174,9 @@ def test_padding_is_never_a_target():
 
 def test_a_row_knows_its_documents_their_positions_and_its_targets():
     ids = np.array([[30, 31, EOS, BOS, 40, EOS, PAD, PAD], [BOS, 50, EOS, 61, 62, 63, 64, EOS]])
-    rows = RowBatch(ids, np.array([0, 0, 1, 1]), np.array([0, 3, 0, 3]))
+    zeros = np.zeros(4, np.int64)
+    spans = Spans(np.array([0, 0, 1, 1]), np.array([0, 3, 0, 3]), zeros, np.array([3, 3, 3, 5]))
+    rows = RowBatch(ids, spans)
     assert rows.tokens.tolist() == ids[:, :-1].tolist()
     assert rows.documents.tolist() == [[0, 0, 0, 1, 1, 1, -1], [0, 0, 0, 1, 1, 1, 1]]
     assert rows.positions.tolist() == [[0, 1, 2, 0, 1, 2, 0], [0, 1, 2, 0, 1, 2, 3]]

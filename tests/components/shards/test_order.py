@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,14 +26,6 @@ from components.shards.schedule import Schedule
 from tests.components.shards.toy import Toy, in_language, varied, write_tokens
 
 BATCH = 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_blocks() -> Iterator[None]:
-    """So that the order of a group of three rows is not worked out for hundreds of epochs ahead."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("components.shards.order.BLOCK", 128)
-        yield
 
 
 @dataclass(frozen=True)
@@ -147,13 +139,13 @@ def test_the_order_can_be_walked_backwards(
             assert order.samples(number, row, samples) == expected[expected < samples].tolist()
 
 
-def test_samples_do_not_depend_on_how_many_are_asked_for_at_once():
-    order = order_of({"a": 1000, "b": 70}, MixtureConfig({"a": "3", "b": "2"}, {"40": "a=1,b=5"}))
-    start, end = 128 - 40, 2 * 128 + 40
-    whole = order.rows(start, end)
-    pieces = [order.rows(low, min(low + 37, end)) for low in range(start, end, 37)]
-    for number in (0, 1):
-        assert np.concatenate([piece[number] for piece in pieces]).tolist() == whole[number].tolist()
+def test_rows_do_not_depend_on_how_many_are_asked_for_at_once(world: World):
+    loader = Loader.open(world.tokens, Schedule(7, 600, 16, MIXED), world.plan)
+    whole = loader.batch(2)
+    for size in (1, 37, 128, 599):
+        parts = [loader.batch(2, low, min(low + size, 600)) for low in range(0, 600, size)]
+        for name in ("ids", "targets", "documents", "positions"):
+            assert np.concatenate([getattr(part, name) for part in parts]).tolist() == getattr(whole, name).tolist()
 
 
 def test_a_group_that_is_not_there_or_fills_no_row_is_refused_by_name():
