@@ -80,7 +80,7 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
 
 
 def _jieba_cut(pieces: regex.Pattern[str]) -> Cut:
-    words = _jieba_words()
+    words = jieba_words("tokenizer.segmenter")
     chinese = _compiled(_HAN)
 
     def cut(text: str) -> Iterable[str]:
@@ -94,8 +94,17 @@ def _jieba_cut(pieces: regex.Pattern[str]) -> Cut:
 
 
 @cache
-def _jieba_words() -> Callable[[str], Iterable[str]]:
-    """The cut of jieba's own dictionary, built afresh: it would trust a cache file in the shared temporary folder."""
+def jieba_words(key: str) -> Callable[[str], Iterable[str]]:
+    """The package jieba's way to cut a run of Chinese characters into words.
+
+    Its dictionary is built afresh: it would trust a cache file in the shared temporary folder.
+
+    Args:
+        key: The setting that asks for it, for the error.
+
+    Raises:
+        MachineError: If the package is not installed.
+    """
     import logging
     import tempfile
 
@@ -104,8 +113,8 @@ def _jieba_words() -> Callable[[str], Iterable[str]]:
     except ImportError as error:
         raise MachineError(
             "Chinese words are cut by the package jieba, which is not installed.",
-            where="tokenizer.segmenter=jieba",
-            fix="pip install 'headwater[jieba]', or set tokenizer.segmenter=none",
+            where=f"{key}=jieba",
+            fix=f"pip install 'headwater[jieba]', or set {key}=none",
         ) from error
     logging.getLogger("jieba").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
