@@ -18,6 +18,8 @@ from components.pretrain.config import PretrainConfig
         ({"sample_tokens": -1}, "pretrain.sample_tokens"),
         ({"sample_tokens": 512}, "pretrain.sample_tokens"),
         ({"sample_temperature": -0.1}, "pretrain.sample_temperature"),
+        ({"verify": "never"}, "pretrain.verify"),
+        ({"loader_threads": -1}, "pretrain.loader_threads"),
     ],
 )
 def test_an_impossible_setting_is_refused_by_its_key(changes, key):

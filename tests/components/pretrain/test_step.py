@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -14,16 +15,28 @@ from components.context import local_context
 from components.errors import Preempted, StepError
 from components.model.config import ModelConfig
 from components.model.huggingface import load_transformer
+from components.pack.config import PackConfig
+from components.pack.step import pack
 from components.pretrain.step import pretrain
+from components.shards.config import MixtureConfig
+from components.shards.inverse import documents_at, visits
+from components.shards.schedule import Schedule
 
 
 def vary(config, **changes):
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
 
 
-def start(config, world, folder):
+def start(config, world, folder, rows=None):
     context = local_context("pretrain", folder, config.seed)
-    return pretrain(context, config, tokens=world.tokens, tokenizer=world.tokenizer), context.output
+    metrics = pretrain(context, config, tokens=world.tokens, tokenizer=world.tokenizer, rows=rows)
+    return metrics, context.output
+
+
+def packed(world, folder, **settings):
+    context = local_context("pack", folder)
+    pack(context, PackConfig(length=32, **settings), world.tokens)
+    return context.output
 
 
 def journal(folder, kind):
@@ -101,6 +114,52 @@ def test_stopped_and_run_again_it_gives_the_same_bytes(trained, world, config, t
     _, output, _ = trained
     assert (again / "model/model.safetensors").read_bytes() == (output / "model/model.safetensors").read_bytes()
     assert (again / "curve.json").read_bytes() == (output / "curve.json").read_bytes()
+
+
+def test_threads_that_read_ahead_change_no_byte(trained, world, config, tmp_path):
+    _, output, _ = trained
+    _, again = start(dataclasses.replace(config, loader_threads=2), world, tmp_path)
+    assert (again / "model/model.safetensors").read_bytes() == (output / "model/model.safetensors").read_bytes()
+
+
+def test_a_plan_that_joins_all_documents_trains_as_no_plan_does(trained, world, config, tmp_path):
+    _, output, _ = trained
+    _, planned = start(config, world, tmp_path, packed(world, tmp_path / "pack"))
+    assert (planned / "model/model.safetensors").read_bytes() == (output / "model/model.safetensors").read_bytes()
+
+
+def test_padded_rows_of_a_mixture_are_learned_from(world, config, tmp_path):
+    rows = packed(world, tmp_path / "pack", strategy="document", group="source")
+    mixed = dataclasses.replace(config, mixture=MixtureConfig({"test": "1"}))
+    metrics, output = start(mixed, world, tmp_path, rows)
+    assert metrics["train_loss"] < math.log(320) - 1
+    order = json.loads((output / "order.json").read_text(encoding="utf-8"))
+    assert order["mixture"] == {"changes": {}, "weights": {"test": "1"}}
+
+
+def test_what_a_step_read_is_known_from_the_artifact(trained, world):
+    _, output, _ = trained
+    order = json.loads((output / "order.json").read_text(encoding="utf-8"))
+    assert order["steps"] == 12
+    schedule = Schedule.from_json(order)
+    seen = {seen.doc_id: seen.visit for seen in documents_at(world.tokens, None, schedule, 5)}
+    for doc_id, visit in seen.items():
+        assert visit in visits(world.tokens, None, doc_id, schedule, order["steps"])
+
+
+@pytest.mark.parametrize(("place", "verify"), [(-2000, "full"), (None, "quick")])
+def test_a_damaged_shard_is_refused_by_name_before_the_first_step(world, config, tmp_path, place, verify):
+    tokens = shutil.copytree(world.tokens, tmp_path / "tokens")
+    path = tokens / "train" / "shard-00000.arrow"
+    content = bytearray(path.read_bytes())
+    if place is None:
+        content = content[:-100]
+    else:
+        content[place] ^= 1
+    path.write_bytes(content)
+    damaged = dataclasses.replace(world, tokens=tokens)
+    with pytest.raises(StepError, match=r"train/shard-00000\.arrow"):
+        start(dataclasses.replace(config, verify=verify), damaged, tmp_path / "run")
 
 
 def test_run_again_after_its_last_checkpoint_it_only_publishes(trained, world, config, tmp_path):

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from components.channel import Channel
-from components.context import Rank
+from components.context import Rank, local_context
 from components.model.transformer import Transformer
+from components.pack.config import PackConfig
+from components.pack.step import pack
 from components.pretrain.task import NextToken
 from components.pretrain.worker import model_shape
 from components.shards.loader import Loader, TokenRows, inputs_and_targets
@@ -50,6 +52,15 @@ def test_targets_are_the_tokens_that_follow(task):
 def test_the_units_of_a_step_are_the_targets_of_its_batches(task):
     scored = sum(int((batch["targets_BT"] != -100).sum()) for batch in task.micro_batches(3, 0, 1))
     assert task.units(3) == task.tokens(3) == scored == 8 * 32
+
+
+def test_padded_rows_count_the_targets_they_score(world, config, tmp_path):
+    context = local_context("pack", tmp_path)
+    pack(context, PackConfig("document", 32), world.tokens)
+    loader = Loader.open(world.tokens, Schedule(3, 8, 32), context.output)
+    task = NextToken(config.training, loader, TokenRows.open(world.tokens / "val", 32), lambda engine, step: None)
+    scored = sum(int((batch["targets_BT"] != -100).sum()) for batch in task.micro_batches(3, 0, 1))
+    assert task.units(3) == scored < task.tokens(3) == 8 * 32
 
 
 def test_bits_per_byte_are_those_of_one_pass_over_the_whole_split(world, config, task):
