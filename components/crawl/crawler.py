@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
@@ -67,24 +67,31 @@ class Crawler:
         self._pages_in_flight = 0
         self._wake = asyncio.Event()
 
-    def expect(self, hosts: Iterable[str]) -> None:
-        """Notes that the frontier has something for these hosts."""
-        for host in hosts:
+    def expect(self, hosts: Mapping[str, int]) -> None:
+        """Notes that the frontier has something for these hosts, and how that ranks."""
+        for host, priority in hosts.items():
             lane = self._lanes.get(host) or self._lanes.setdefault(host, open_lane(host, self._frontier))
             lane.expect(0.0)
+            if lane.queue and priority > lane.queue[-1].priority:
+                self._put_back(lane)
+
+    def _put_back(self, lane: Lane) -> None:
+        """Gives back what a lane has not started."""
+        while lane.queue:
+            entry = lane.queue.popleft()
+            self._frontier.put_back(entry, due=0.0, attempts=entry.attempts)
 
     async def run(self, visits: Visits) -> str:
         """Crawls. Returns how it ended; what was on its way when it was told to stop is not recorded."""
         self._visits = visits
-        self.expect(self._frontier.waiting_hosts(self._config.max_depth))
+        self.expect(dict.fromkeys(self._frontier.waiting_hosts(self._config.max_depth), 0))
         try:
             async with asyncio.TaskGroup() as group:
                 ending = await self._dispatch(group)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         for lane in self._lanes.values():
-            for entry in lane.queue:
-                self._frontier.put_back(entry, due=0.0, attempts=entry.attempts)
+            self._put_back(lane)
         self._frontier.commit()
         self._report()
         return ending

@@ -210,13 +210,13 @@ class Frontier:
         self.known: dict[str, int] = {}
         self._count()
 
-    def add(self, found: Iterable[Found]) -> set[str]:
+    def add(self, found: Iterable[Found]) -> dict[str, int]:
         """Notes URLs, each once; a known one keeps the lesser depth and the greater priority.
 
         Returns:
-            Hosts that may have something more to fetch.
+            Hosts that may have something more to fetch, with the greatest priority of that.
         """
-        hosts: set[str] = set()
+        hosts: dict[str, int] = {}
         if len(self.known) > _MOST_KNOWN:
             self.known.clear()
         for one in found:
@@ -226,9 +226,9 @@ class Frontier:
             if self._database.execute(_ADD, (*values, state, one.refusal)).rowcount == 1:
                 self.counts[one.kind, state, one.refusal] += 1
                 if not one.refusal:
-                    hosts.add(host)
+                    hosts[host] = max(one.priority, hosts.get(host, one.priority))
             elif not one.refusal and self._improve(one):
-                hosts.add(host)
+                hosts[host] = max(one.priority, hosts.get(host, one.priority))
             if one.kind == PAGE:
                 self.known[one.url] = -1 if one.refusal else min(one.depth, self.known.get(one.url, one.depth))
         return hosts

@@ -51,7 +51,7 @@ class Visits:
         writer: Takes the answers.
         history: The earlier crawl, if there is one.
         is_ours: Whether a host is this part's business; what is not is noted for the others.
-        expect: Told of hosts that may have something more to fetch.
+        expect: Told of hosts that may have something more to fetch, and how it ranks.
         now: Seconds since 1970.
     """
 
@@ -62,7 +62,7 @@ class Visits:
         writer: WarcWriter,
         history: History | None,
         is_ours: Callable[[str], bool],
-        expect: Callable[[Iterable[str]], None],
+        expect: Callable[[Mapping[str, int]], None],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._config = config

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.crawl.frontier import PAGE, SITEMAP, End, Found, Frontier, Position
+from components.crawl.frontier import FEED, PAGE, SITEMAP, End, Found, Frontier, Position
 from components.crawl.step import full_database
 from components.errors import MachineError
 
@@ -20,13 +20,13 @@ def _urls(*names: str) -> list[str]:
     return [f"http://{HOST}/{name}" for name in names]
 
 
-def _add(frontier: Frontier, *names: str, depth: int = 0) -> set[str]:
+def _add(frontier: Frontier, *names: str, depth: int = 0) -> dict[str, int]:
     return frontier.add(Found(url, depth) for url in _urls(*names))
 
 
 def test_a_url_is_added_once(frontier: Frontier):
-    assert _add(frontier, "a", "b", "a") == {HOST}
-    assert _add(frontier, "b") == set()
+    assert _add(frontier, "a", "b", "a") == {HOST: 50}
+    assert _add(frontier, "b") == {}
     assert frontier.number(PAGE, "pending") == 2
 
 
@@ -35,6 +35,39 @@ def test_shallow_pages_come_first_then_the_order_of_discovery(frontier: Frontier
     _add(frontier, "b", "a", depth=1)
     taken = [frontier.take(HOST, 2, 9, 0.0), frontier.take(HOST, 2, 9, 0.0), frontier.take(HOST, 2, 9, 0.0)]
     assert [[entry.url for entry in some] for some in taken] == [_urls("b", "a"), _urls("deep"), []]
+
+
+def test_rank_comes_before_depth(frontier: Frontier):
+    _add(frontier, "shallow", depth=1)
+    assert frontier.add([Found(_urls("ranked")[0], 3, priority=70)]) == {HOST: 70}
+    assert [entry.url for entry in frontier.take(HOST, 2, 9, 0.0)] == _urls("ranked", "shallow")
+
+
+def test_a_page_that_is_named_as_a_list_becomes_one(frontier: Frontier):
+    _add(frontier, "feed")
+    frontier.end(frontier.take(HOST, 1, 9, 0.0)[0], End("refused", "content type"))
+    frontier.add([Found(_urls("feed")[0], 1, FEED)])
+    assert [entry.kind for entry in frontier.take(HOST, 2, 9, 0.0)] == [FEED]
+    assert (frontier.number(PAGE, "refused"), frontier.number(FEED, "active")) == (0, 1)
+
+
+def test_what_is_for_others_is_sent_once_unless_it_gets_better(frontier: Frontier):
+    other = "http://o.com/a"
+    frontier.send([Found(other, 5), Found(other, 7)])
+    assert [(one.url, one.depth) for one in frontier.unsent()] == [(other, 5)]
+    frontier.mark_sent()
+    frontier.send([Found(other, 6)])
+    assert list(frontier.unsent()) == []
+    frontier.send([Found(other, 2)])
+    assert [(one.url, one.depth) for one in frontier.unsent()] == [(other, 2)]
+
+
+def test_a_page_with_a_shorter_way_is_told_once(frontier: Frontier):
+    _add(frontier, "a", depth=5)
+    frontier.end(frontier.take(HOST, 1, 9, 0.0)[0], End("fetched"))
+    _add(frontier, "a", depth=3)
+    assert [way[:3] for way in frontier.shorter_ways(9)] == [(_urls("a")[0], 3, "fetched")]
+    assert frontier.shorter_ways(9) == []
 
 
 def test_a_shorter_way_to_a_pending_page_counts(frontier: Frontier):
@@ -55,7 +88,7 @@ def test_what_lies_too_deep_or_is_not_due_is_not_handed_out(frontier: Frontier):
 
 
 def test_a_refused_url_is_only_noted(frontier: Frontier):
-    assert frontier.add([Found(_urls("a")[0], 0, refusal="scope")]) == set()
+    assert frontier.add([Found(_urls("a")[0], 0, refusal="scope")]) == {}
     assert frontier.take(HOST, 1, 9, 0.0) == []
     assert frontier.summary(PAGE)["refused"] == {"scope": 1}
 
