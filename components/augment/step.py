@@ -52,9 +52,10 @@ def augment(
         synonyms: A file of synonyms, see `synonyms`; without it words that keep the same company stand in for them.
 
     Returns:
-        read, repeated (rows left out because another one says the same), held_out, asked (copies asked for), made, unchanged (copies left out because they are the same as the
-        example or another copy), short (left out because the text is), leaked (left out because they read like a
-        held-out text), made_<operation>, synonyms (words that have some).
+        read, repeated (rows left out because another one says the same), held_out, asked (copies asked for), made,
+        unchanged (copies left out because they are the same as the example or another copy), short (left out because
+        the text is), leaked (left out because they read like a held-out text), made_<operation>, synonyms (words that
+        have some).
 
     Raises:
         StepError: Unless one of `instructions` and `file` is given, or if a row or the synonyms cannot be used.
