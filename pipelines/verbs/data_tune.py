@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ import numpy as np
 
 from components.clean.config import CAPS, OVERRIDES, CleanConfig
 from components.clean.profiles import RuleBook, builtin_rules, load_rules, with_thresholds
-from components.documents import shard_paths
+from components.documents import iter_ledger, shard_paths
 from components.errors import ConfigError
 from pipelines.config import Settings, build
 from pipelines.engine.identity import content_digest
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 OFF = "off"
+OPT_OUT = "opt_out"
 _EXTRA = {"max_toxicity": "toxic_word_share", "min_quality": "quality"}
 _NUM_BINS = 12
 
@@ -48,12 +49,14 @@ class Case:
         quality: Folder of the step `quality`; None where it did not run.
         config: Settings of the step `clean`.
         book: The rules as their file has them.
+        judged: Folder of the step `clean`; its ledger knows who opted out.
     """
 
     scored: Path
     quality: Path | None
     config: CleanConfig
     book: RuleBook
+    judged: Path
 
 
 @dataclass
@@ -115,7 +118,8 @@ def case_of(chain: Chain, settings: Settings) -> Case:
             quality = chain.links.get(link.sources.get("quality", ""))
             config: CleanConfig = build(CleanConfig, dict(link.made.config), "clean.")
             rules = load_rules(_rules_file(link.made, settings))
-            return Case(chain.folder(scored), chain.folder(quality) if quality else None, config, rules)
+            folders = (chain.folder(scored), chain.folder(quality) if quality else None)
+            return Case(*folders, config, rules, chain.folder(link))
     raise ConfigError(f"run {chain.run} has no scores to decide by.", f"run {chain.run}", "headwater run --until clean")
 
 
@@ -194,9 +198,10 @@ def compared(case: Case, before: CleanConfig, after: CleanConfig, num_samples: i
 
     outcome, judges = Outcome(), (_Judge(case, before), _Judge(case, after))
     for path in shard_paths(case.scored):
+        opted_out = {row.doc_id for row in iter_ledger(case.judged / "dropped" / path.name) if row.rule == OPT_OUT}
         sides = [folder / "scores" / path.name for folder in (case.scored, case.quality) if folder]
         for documents, scores, *quality in iter_scored(path, *sides):
-            rules = [judge.rules(documents, scores, quality) for judge in judges]
+            rules = [judge.rules(documents, scores, quality, opted_out) for judge in judges]
             _note(outcome, documents, scores, rules[0], rules[1], num_samples)
     return outcome
 
@@ -211,13 +216,22 @@ class _Judge:
         self._book = with_thresholds(case.book, config)
         self._seen: dict[str, dict[str, list[int]]] = {kind: {} for kind in KINDS if is_capped(config, kind)}
 
-    def rules(self, documents: pa.RecordBatch, scores: pa.RecordBatch, quality: Sequence[pa.RecordBatch]) -> list[str]:
+    def rules(
+        self,
+        documents: pa.RecordBatch,
+        scores: pa.RecordBatch,
+        quality: Sequence[pa.RecordBatch],
+        opted_out: Set[bytes],
+    ) -> list[str]:
         """The rule that drops each document; "" for those that are kept."""
         from components.clean.caps import apply_cap
         from components.clean.decide import decide
 
         numbers = quality[0].column("quality").to_numpy() if quality else None
         verdicts = decide(scores, documents, self._book, self._config, numbers)
+        for row, doc_id in enumerate(documents.column("doc_id").to_pylist() if opted_out else ()):
+            if doc_id in opted_out:
+                verdicts.drop(row, OPT_OUT, "", "")
         for kind, seen in self._seen.items():
             apply_cap(documents, scores, verdicts, self._config, kind, seen)
         return verdicts.rules

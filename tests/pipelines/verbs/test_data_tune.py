@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from corpus_help import Headwater, artifact, corpus, data  # noqa: F401  (fixtur
 from components.clean.config import CleanConfig
 from components.clean.step import clean
 from components.context import local_context
-from components.documents import read_documents, read_dropped
+from components.documents import Dropped, ShardWriter, read_doc_ids, read_documents, read_dropped, shard_paths
 from components.publish import read_json
 from components.score.statistics import measure_batch
-from pipelines.config import build, compose
-from pipelines.verbs.data_tune import override_of, with_value
+from pipelines.config import build, compose, load_settings
+from pipelines.engine.store import Store
+from pipelines.verbs.data_chain import chain_of
+from pipelines.verbs.data_tune import case_of, compared, override_of, with_value
 
 
 def tuned(data: Headwater, *words: str) -> dict:
@@ -111,3 +114,16 @@ def test_the_override_it_prints_sets_what_it_tried(rule: str, value: str) -> Non
     composed = compose([override])["clean"]
     assert isinstance(composed, dict)
     assert build(CleanConfig, composed, "clean.") == with_value(CleanConfig(), rule, value)
+
+
+def test_who_opted_out_stays_out_under_any_threshold(corpus: Path, tmp_path: Path) -> None:
+    case = case_of(chain_of(Store(corpus)), load_settings([f"store={corpus}", "preset=micro"]))
+    out = next(read_documents(artifact(corpus, "clean")))
+    for index, path in enumerate(shard_paths(case.scored)):
+        with ShardWriter(tmp_path, index) as writer:
+            if out.doc_id in read_doc_ids(path):
+                writer.drop(Dropped(out.doc_id, out.url, "opt_out", "a.test", "none"))
+    before = compared(case, case.config, case.config, 1)
+    found = compared(replace(case, judged=tmp_path), case.config, with_value(case.config, "min_chars", "1"), 1000)
+    assert found.before.documents.total() == before.before.documents.total() - 1
+    assert out.doc_id not in [doc_id for doc_id, _ in found.kept]
