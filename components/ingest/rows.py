@@ -122,7 +122,7 @@ def count_lines(source: Source, begin: int, end: int) -> int:
 def _named_errors(source: Source) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, KeyError, OverflowError) as error:
         raise StepError(
             f"{source.name} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
             where=source.url,
