@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from components.crawl.ai_rules import read_ai_rules
 from components.crawl.crawler import retry_after
@@ -42,6 +43,8 @@ from components.ingest.config import IngestFilesConfig
 from components.ingest.convert import Mapper, day, language_code
 from components.ingest.rows import Piece, read_rows
 from components.ingest.sources import Source
+from components.tokenizer.load import TextTokenizer
+from components.tokenizer.special import SPECIAL_TOKENS
 
 FEW, MANY = 200, 10_000
 URL = "http://e.com/a/b?c"
@@ -192,6 +195,29 @@ def check_parquet(content: bytes, folder: Path) -> None:
 def check_text_file(content: bytes, folder: Path) -> None:
     for split in ("file", "paragraph", "line"):
         _check_file(content, folder, "x.txt", split)
+
+
+def check_tokenizer(content: bytes, folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    path.write_bytes(content)
+    with suppress(StepError):
+        tokenizer = TextTokenizer.from_file(path)
+        ids = tokenizer.encode("The old man 文字 <|end|>")
+        assert all(len(SPECIAL_TOKENS) <= index for index in ids)
+        assert isinstance(tokenizer.decode(ids), str)
+
+
+def _tokenizer() -> bytes:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = list(SPECIAL_TOKENS)
+    trainer = trainers.BpeTrainer(
+        vocab_size=290, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["the old man looks at the river " * 20], trainer)
+    return tokenizer.to_str().encode()
 
 
 def _parquet() -> bytes:
@@ -442,6 +468,7 @@ PARSERS: dict[str, tuple[Check, st.SearchStrategy[bytes]]] = {
     "changed JSONL": (check_jsonl, _changed(JSONL.encode())),
     "text files": (check_text_file, _soup(*TEXT_TOKENS)),
     "changed Parquet": (check_parquet, _changed(_parquet())),
+    "changed tokenizers": (check_tokenizer, _changed(_tokenizer())),
 }
 
 
