@@ -126,7 +126,7 @@ def _judge(
     for rule in rules:
         values = columns[rule.statistic].take(rows)
         bound = np.float32(rule.threshold)  # as the values are stored, so that one at the bound is at the bound
-        broken = ~(values <= bound) if rule.upper else ~(values >= bound)
+        broken = values > bound if rule.upper else values < bound  # never of a quality that nobody judged: NaN
         for row, value in zip(rows[broken].tolist(), values[broken].tolist(), strict=True):
             out.drop(row, rule.name, f"{value:.4g}", f"{rule.threshold:.10g}")
         rows = rows[~broken]

@@ -186,7 +186,7 @@ def _do_clean_shard(task: _Task) -> Part:
                 if rule:
                     writer.drop(Dropped(document.doc_id, document.url, rule, value, threshold))
                 else:
-                    writer.keep(replace(document, quality=score))
+                    writer.keep(replace(document, quality=None if score != score else score))
     return writer.part
 
 

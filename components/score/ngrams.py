@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,15 @@ _INVERSE = pow(MULTIPLIER, -1, 1 << 64)
 _DOC_BITS = 20  # a batch has at most a million documents; 44 bits are left for the hash of a span
 
 
+@lru_cache(maxsize=32)
+def _powers(bits: int) -> tuple[Hashes, Hashes]:
+    """The powers of the multiplier and of its inverse, for up to 2^bits values."""
+    powers = np.full(((1 << bits) + 1, 2), (MULTIPLIER, _INVERSE), dtype=np.uint64)
+    powers[0] = 1
+    weights, back = np.cumprod(powers, axis=0).T
+    return np.ascontiguousarray(weights), np.ascontiguousarray(back)
+
+
 class Spans:
     """Hashes of spans of a sequence.
 
@@ -27,13 +37,9 @@ class Spans:
     """
 
     def __init__(self, values: Hashes) -> None:
-        weights = np.full(len(values) + 1, MULTIPLIER, dtype=np.uint64)
-        self._back = np.full(len(values) + 1, _INVERSE, dtype=np.uint64)
+        weights, self._back = _powers(len(values).bit_length())
         self._sums = np.zeros(len(values) + 1, dtype=np.uint64)
-        weights[0] = self._back[0] = 1
-        np.cumprod(weights, out=weights)
-        np.cumprod(self._back, out=self._back)
-        np.cumsum(values * weights[:-1], out=self._sums[1:])
+        np.cumsum(values * weights[: len(values)], out=self._sums[1:])
 
     def hash(self, starts: Places, ends: Places) -> Hashes:
         """One hash per span [start, end); equal spans have equal hashes wherever they are."""

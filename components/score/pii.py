@@ -35,8 +35,16 @@ _VERSIONED = re.compile(
     re.IGNORECASE,
 )
 _DIGIT_RUN = re.compile(r"[0-9][0-9 .()\-\u2013]{5,}[0-9]")
-_LONG_TOKEN = re.compile(r"[0-9A-Za-z+/_\-]{16}")
-_KEY_SIGNS = ("AKIA", "ASIA", "gh", "glpat-", "eyJ", "-----BEGIN", "sk-", "xox", "AIza", "sk_", "rk_", "hf_", "npm_")
+_DATE = re.compile(
+    r"(?:1[0-9]|20)[0-9]{2}[ .\-\u2013]{1,3}[0-9]{1,2}[ .\-]{1,2}[0-9]{1,2}(?:[ .(]{1,3}[0-9]{1,2})?|"
+    r"(?:(?:1[0-9]|20)[0-9]{2}[ .()\-\u2013]{1,3}){1,4}(?:1[0-9]|20)[0-9]{2}"
+)
+_LONG_TOKEN = re.compile(r"(?<![0-9A-Za-z+/_\-])[0-9A-Za-z+/_\-]{16}")
+_KEY_SIGNS = (
+    *("AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "hf_", "npm_", "eyJ", "AIza"),
+    *("-----BEGIN", "xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-", "sk-", "rk-", "sk_", "rk_"),
+)
+_SECRET_SIGNS = ("key", "secret", "token", "passw", "bearer", "\u5bc6\u94a5", "\u5bc6\u7801", "\u5bc6\u78bc")
 
 
 @dataclass(frozen=True)
@@ -74,13 +82,23 @@ def _candidates(text: str, kinds: Sequence[str]) -> list[_Finder]:
     signs: set[str] = set()
     if "@" in text or "\uff20" in text:
         signs.add("email")
-    if _DIGIT_RUN.search(text):
+    if any(_is_suspicious(run[0]) for run in _DIGIT_RUN.finditer(text)):
         signs.update(("phone", "id", "ip", "card", "iban"))
     elif "::" in text or text.count(":") > 5:
         signs.add("ip")
-    if any(sign in text for sign in _KEY_SIGNS) or (_SECRET_NAME.search(text) and _LONG_TOKEN.search(text)):
+    if any(sign in text for sign in _KEY_SIGNS) or _may_name_secret(text):
         signs.add("key")
     return [finder for finder in _FINDERS if finder.kind in signs and finder.kind in kinds] if signs else []
+
+
+def _is_suspicious(run: str) -> bool:
+    """Whether a run of digits could be anything but a date, a time or a range of years."""
+    return sum(map(str.isdigit, run)) >= 5 and not _DATE.fullmatch(run)
+
+
+def _may_name_secret(text: str) -> bool:
+    lowered = text.lower()
+    return any(sign in lowered for sign in _SECRET_SIGNS) and _LONG_TOKEN.search(text) is not None
 
 
 def _mask_one(text: str, finder: _Finder, counts: Counter[str]) -> str:

@@ -57,12 +57,15 @@ Numbers = NDArray[np.float64]
 MEASURED = tuple(name for name in STATISTICS if not name.startswith("pii_"))
 """The statistics of the text as it is; the others count what masking took out of it."""
 
+MAX_CHARS = 2_000_000
+"""Of a longer text only the beginning is measured, so that one giant does not take a worker's memory."""
 _URL = re.compile(r"(?:https?://|www\.)[^\s\u3000-\u9fff\uff00-\uffef]+")
-_CLOSING = np.array([ord(mark) for mark in "\"')\u2019\u201d"], dtype=np.uint32)
 _WINDOW_WORDS = 100
 _SHORT_COLUMNS = 30
 _ENDS = np.zeros(0x10000, dtype=np.bool_)
 _ENDS[[ord(mark) for mark in ".!?\u3002\uff01\uff1f\u2026"]] = True
+_CLOSES = np.zeros(0x10000, dtype=np.bool_)
+_CLOSES[[ord(mark) for mark in "\"')\u2019\u201d"]] = True
 assert len(PII_KINDS) + len(MEASURED) == len(STATISTICS)
 
 
@@ -83,6 +86,8 @@ def measure_batch(texts: Sequence[str], toxic: Phrases | None = None) -> dict[st
     """
     if not texts:
         return {name: np.zeros(0) for name in MEASURED}
+    chars = np.array([len(text) for text in texts], dtype=np.float64)
+    texts = [text[:MAX_CHARS] for text in texts]
     codes = codes_of("".join(f"{text}\n" for text in texts))
     lengths = np.array([len(text) + 1 for text in texts])
     ends = np.cumsum(lengths)
@@ -97,6 +102,7 @@ def measure_batch(texts: Sequence[str], toxic: Phrases | None = None) -> dict[st
     found |= _of_ngrams(words, spans, found.pop("wide"))
     found["newline_word_ratio"] = found.pop("newlines") / np.maximum(found["words"], 1)
     found["symbol_word_ratio"] = found.pop("marks") / np.maximum(found["words"], 1)
+    found["chars"] = chars
     return {name: found[name] for name in MEASURED}
 
 
@@ -115,20 +121,14 @@ def _of_characters(
     others = counts[:, LETTER] + counts[:, UPPER]
     misread = np.bincount(docs.take(find_misread(codes)), minlength=num)
     curly = _count(docs, (codes == ord("{")) | (codes == ord("}")), num)
-    marks = (codes == ord("#")) | (codes == ord("\u2026"))
-    ending = _ENDS.take(codes, mode="clip")
-    after = np.append(ending[1:], False)
-    sentences = ending & ~after
-    sentences[:-1] &= (classes[1:] == SPACE) | (classes[1:] == NEWLINE) | (codes[:-1] > 0x2FFF) | _closes(codes[1:])
-    dots = ending[:-2] & ending[1:-1] & ending[2:] & (codes[:-2] == ord(".")) & (codes[2:] == ord("."))
-    marks[:-2] |= dots & (codes[1:-1] == ord(".")) & np.append(True, codes[:-3] != ord("."))
+    sentences, ellipses = _ends_of_sentences(codes, classes)
+    marks = np.bincount(docs.take(ellipses), minlength=num) + _count(docs, codes == ord("#"), num)
     urls = np.array([_url_chars(text) for text in texts])
     return {
-        "chars": chars.astype(np.float64),
         "wide": wide.astype(np.float64),
         "newlines": counts[:, NEWLINE].astype(np.float64),
-        "marks": _count(docs, marks, num).astype(np.float64),
-        "sentences": _count(docs, sentences, num).astype(np.float64),
+        "marks": marks.astype(np.float64),
+        "sentences": np.bincount(docs.take(sentences), minlength=num).astype(np.float64),
         "letter_share": (wide + latin + others) / visible,
         "han_share": (counts[:, HAN] + counts[:, RARE]) / visible,
         "kana_share": counts[:, KANA] / visible,
@@ -150,8 +150,22 @@ def _count(docs: Places, mask: NDArray[np.bool_], num: int) -> Places:
     return np.bincount(docs.take(np.flatnonzero(mask)), minlength=num)
 
 
-def _closes(codes: Codes) -> NDArray[np.bool_]:
-    return np.isin(codes, _CLOSING)
+def _ends_of_sentences(codes: Codes, classes: Classes) -> tuple[Places, Places]:
+    """Places of the last mark of each end of a sentence, and of each ellipsis.
+
+    A mark ends a sentence if no other such mark follows, but a space, a closing mark, or anything at all if it is a
+    full-width one: the point of 3.5 ends nothing.
+    """
+    places = np.flatnonzero(_ENDS.take(codes, mode="clip"))
+    after = codes.take(places + 1, mode="clip")
+    closed = _CLOSES.take(after, mode="clip") | np.isin(classes.take(places + 1, mode="clip"), (SPACE, NEWLINE))
+    ends = ~_ENDS.take(after, mode="clip") & (closed | (codes.take(places) > 0x2FFF))
+    dots = codes.take(places) == ord(".")
+    third = dots.copy()  # the last of three points in a row, and no fourth before them
+    for back in (1, 2):
+        third &= codes.take(np.maximum(places - back, 0)) == ord(".")
+    third &= (places >= 2) & ((places < 3) | (codes.take(np.maximum(places - 3, 0)) != ord(".")))
+    return places[ends], places[third | (codes.take(places) == 0x2026)]
 
 
 def _url_chars(text: str) -> int:
@@ -166,12 +180,10 @@ def _of_words(words: Words, num: int, spans: Spans, toxic: Phrases | None) -> di
     places, _, groups = find_phrases(function_words(), words, spans)
     stops = places[groups == STOP]
     order, again = group_by_value(words.docs.take(stops), words.hashes.take(stops))
-    longest = np.zeros(num)
-    np.maximum.at(longest, words.docs, words.lengths)
     return {
         "words": counts,
         "mean_word_chars": np.bincount(words.docs, weights=words.lengths, minlength=num) / total,
-        "max_word_chars": longest,
+        "max_word_chars": _largest(words.lengths, words.docs, num),
         "alpha_word_share": np.bincount(words.docs, weights=words.letters, minlength=num) / total,
         "function_word_share": np.bincount(words.docs.take(places), minlength=num) / total,
         "stop_words": np.bincount(words.docs.take(stops[order[~again]]), minlength=num).astype(np.float64),

@@ -12,7 +12,6 @@ bounded size, and the scores of a document depend on that document alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from components.score.table import ScoreWriter
 
 VERSION = 1
-BATCH_CHARS = 200_000
-BATCH_DOCUMENTS = 256
 
 
 def score(ctx: Context, config: ScoreConfig, documents: Path, toxic: Path | None = None) -> Metrics:
@@ -89,13 +86,13 @@ def _score_shard(task: _Task) -> Part:
 
 def _do_score_shard(task: _Task) -> Part:
     from components.documents import ShardWriter, iter_shard
-    from components.score.table import FOLDER, ScoreWriter
+    from components.score.table import FOLDER, ScoreWriter, batches_of
 
     toxic = read_list(task.toxic) if task.toxic else None
     tables, masked = task.work / "tables", Counter[str]()
     side = tables / FOLDER / f"shard-{task.index:05d}.arrow"
     with ShardWriter(tables, task.index) as writer, ScoreWriter(side) as scores:
-        for batch in _batches(iter_shard(task.path)):
+        for batch in batches_of(iter_shard(task.path)):
             _score_batch(batch, task.config, toxic, writer, scores, masked)
     return writer.part | {"masked": dict(masked)}
 
@@ -132,20 +129,6 @@ def _score_batch(
         title, _ = mask(normalise(document.title), config.mask)
         writer.keep(replace(document, text=without_faults(text), title=without_faults(title)))
         masked.update(counts)
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents by a few hundred, fewer where they are long: arrays of a batch stay in the processor's cache."""
-    batch: list[Document] = []
-    chars = 0
-    for document in documents:
-        batch.append(document)
-        chars += len(document.text)
-        if chars >= BATCH_CHARS or len(batch) >= BATCH_DOCUMENTS:
-            yield batch
-            batch, chars = [], 0
-    if batch:
-        yield batch
 
 
 def read_list(path: Path) -> Phrases:

@@ -7,7 +7,7 @@ A step that decides reads this table and the short columns of the documents, nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.documents import BATCH_ROWS, DOCUMENTS
+from components.documents import BATCH_ROWS, DOCUMENTS, Document
 from components.errors import StepError
 from components.publish import publish
 from components.score.names import STATISTICS
 
 FOLDER = "scores"
+BATCH_CHARS = 200_000
+BATCH_DOCUMENTS = 256
 SCORES = pa.schema([("doc_id", pa.binary(16)), *((name, pa.float32()) for name in STATISTICS)])
 QUALITY = pa.schema([("doc_id", pa.binary(16)), ("quality", pa.float32())])
 """What the step `quality` writes, in the same way."""
@@ -92,6 +94,20 @@ class ScoreWriter:
             self._writer.write_batch(batch)
             table = table.slice(batch.num_rows)
         self._waiting = table.to_batches()
+
+
+def batches_of(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Documents by a few hundred, fewer where they are long: arrays of a batch stay in the processor's cache."""
+    batch: list[Document] = []
+    chars = 0
+    for document in documents:
+        batch.append(document)
+        chars += len(document.text)
+        if chars >= BATCH_CHARS or len(batch) >= BATCH_DOCUMENTS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
 
 
 def iter_rows(path: Path, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:

@@ -7,11 +7,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.score.characters import classify, codes_of, lower
 from components.score.names import STATISTICS
+from components.score.normalise import normalise
 from components.score.phrases import make_phrases
 from components.score.statistics import MEASURED, measure, measure_batch
 from components.score.words import find_words
@@ -224,3 +225,23 @@ def test_words_of_the_given_list_are_counted_in_both_languages() -> None:
     toxic = make_phrases({0: ["Damn fool", "混蛋", "", "!?"]})
     assert measure("You damn FOOL, you fool. 他是混蛋", toxic)["toxic_word_share"] == pytest.approx(4 / 9)
     assert measure("You damn FOOL")["toxic_word_share"] == 0
+
+
+def test_of_a_giant_text_only_the_beginning_is_measured_but_all_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.score.statistics.MAX_CHARS", 10)
+    numbers = measure("ab cd ef g " + "9" * 100)
+    assert numbers["chars"] == 111
+    assert numbers["words"] == 4
+    assert numbers["digit_share"] == 0
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@given(st.lists(st.one_of(st.text(max_size=120), ALPHABET, REPEATED, LINES), min_size=1, max_size=4))
+def test_ten_thousand_batches_of_any_text_have_finite_numbers_of_their_own(texts: list[str]) -> None:
+    batch = measure_batch([normalise(text) for text in texts])
+    for row, text in enumerate(texts):
+        numbers = {name: float(values[row]) for name, values in batch.items()}
+        assert numbers == measure(normalise(text))
+        assert all(0 <= value < 1e6 for value in numbers.values())
+        assert all(value <= 1 for name, value in numbers.items() if name.endswith("_share"))
