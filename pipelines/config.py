@@ -16,6 +16,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from components.augment.config import AugmentConfig
 from components.card.config import CardConfig
 from components.clean.config import CleanConfig
 from components.configuring import require, require_choice, runtime
@@ -31,6 +32,7 @@ from components.pack.config import PackConfig
 from components.ppo.config import PpoConfig
 from components.preferences.config import PreferencesConfig
 from components.pretrain.config import PretrainConfig
+from components.quality.config import QualityConfig
 from components.reward.config import RewardConfig
 from components.sample.config import SampleConfig
 from components.score.config import ScoreConfig
@@ -38,6 +40,7 @@ from components.sft.config import SftConfig
 from components.shards.config import TokensConfig
 from components.sketch.config import SketchConfig
 from components.tokenizer.config import TokenizerConfig
+from pipelines import tables
 from pipelines.engine.cluster import ClusterConfig
 from pipelines.tracking.config import TrackingConfig
 
@@ -49,6 +52,17 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 SOURCES = ("sample", "crawl", "warc", "files")
 RECIPES = ("chat", "data")
+_FILES = (
+    "opt_out",
+    "rules",
+    "toxic",
+    "positives",
+    "negatives",
+    "benchmarks",
+    "synonyms",
+    "instructions",
+    "preferences",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +88,8 @@ class SourceConfig:
         positives: JSONL or text file of good examples for it; unset, it learns from what the rules keep and drop.
         negatives: The same of bad ones.
         benchmarks: JSONL file or folder of evaluation items that no document may contain.
+        augment: Vary the dialogues for SFT (recipe "chat"), see the settings `augment`.
+        synonyms: File of synonyms for that.
         instructions: JSONL file of dialogues for SFT (recipe "chat"); the sample brings its own.
         preferences: JSONL file of preference pairs for the reward model (recipe "chat"); the sample brings its own.
     """
@@ -90,6 +106,8 @@ class SourceConfig:
     positives: str | None = None
     negatives: str | None = None
     benchmarks: str | None = None
+    augment: bool = False
+    synonyms: str | None = None
     instructions: str | None = None
     preferences: str | None = None
 
@@ -98,7 +116,7 @@ class SourceConfig:
         require(len(self.seeds) > 0, "source.seeds", list(self.seeds), "names no page", "'source.seeds=[https://...]'")
         if self.kind in ("warc", "files"):
             require(len(self.paths) > 0, "source.paths", list(self.paths), "names no file", "'source.paths=[folder]'")
-        for key in ("opt_out", "rules", "toxic", "positives", "negatives", "benchmarks", "instructions", "preferences"):
+        for key in _FILES:
             path = getattr(self, key)
             require(path is None or Path(path).exists(), f"source.{key}", path, "does not exist", f"source.{key}=null")
 
@@ -129,6 +147,7 @@ class Settings:
     ingest_files: IngestFilesConfig = dataclasses.field(default_factory=IngestFilesConfig)
     extract: ExtractConfig = dataclasses.field(default_factory=ExtractConfig)
     score: ScoreConfig = dataclasses.field(default_factory=ScoreConfig)
+    quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
     clean: CleanConfig = dataclasses.field(default_factory=CleanConfig)
     sketch: SketchConfig = dataclasses.field(default_factory=SketchConfig)
     dedup: DedupConfig = dataclasses.field(default_factory=DedupConfig)
@@ -138,6 +157,7 @@ class Settings:
     pack: PackConfig = dataclasses.field(default_factory=PackConfig)
     card: CardConfig = dataclasses.field(default_factory=CardConfig)
     instructions: InstructionsConfig = dataclasses.field(default_factory=InstructionsConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     preferences: PreferencesConfig = dataclasses.field(default_factory=PreferencesConfig)
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
     sft: SftConfig = dataclasses.field(default_factory=SftConfig)
@@ -201,12 +221,15 @@ def compose(overrides: Sequence[str]) -> dict[str, object]:
     ConfigStore.instance().store(name="schema", node=_writable_twin(Settings))
     with initialize_config_dir(str(CONF), version_base="1.3"):
         check_names(overrides)
+        others, entries = tables.split_off(overrides, all_tables())
         try:
-            composed = hydra_compose("config", overrides=list(overrides))
-            values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            composed = hydra_compose("config", overrides=others)
+            container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise _refusal(error, overrides) from error
-    return typing.cast(dict[str, object], values)
+    values = typing.cast(dict[str, object], container)
+    tables.put(values, entries)
+    return values
 
 
 def check_names(overrides: Sequence[str]) -> None:
@@ -225,7 +248,7 @@ def check_names(overrides: Sequence[str]) -> None:
                 where=f"{override} (command line)",
                 fix=f"one of {', '.join(f'{key}={option}' for option in options)}",
             )
-        if not options and key not in set(all_keys()):
+        if not options and key not in set(all_keys()) and not tables.table_of(key, all_tables()):
             raise ConfigError(
                 f"there is no setting '{key}'.", where=f"{override} (command line)", fix=_suggest(key, override)
             )
@@ -240,6 +263,12 @@ def group_options(group: str) -> list[str]:
 def all_keys() -> Iterator[str]:
     """Every dotted key a user can set, in the order of the dataclasses."""
     yield from _keys(Settings, "")
+
+
+@functools.cache
+def all_tables() -> tuple[str, ...]:
+    """The dotted keys of the settings that are tables."""
+    return tuple(_tables(Settings, ""))
 
 
 def build(kind: type, values: dict[str, object], prefix: str) -> typing.Any:  # noqa: ANN401
@@ -281,6 +310,14 @@ def _keys(kind: type, prefix: str) -> Iterator[str]:
         yield prefix + field.name
         if dataclasses.is_dataclass(hint):
             yield from _keys(typing.cast(type, hint), f"{prefix}{field.name}.")
+
+
+def _tables(kind: type, prefix: str) -> Iterator[str]:
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _tables(typing.cast(type, hint), f"{prefix}{name}.")
+        elif typing.get_origin(hint) is dict:
+            yield prefix + name
 
 
 def _suggest(key: str, override: str) -> str:

@@ -7,6 +7,7 @@ What may take long is detached: on a cluster it goes on when the driver is gone.
 
 from __future__ import annotations
 
+from components.augment.step import augment
 from components.evaluate.step import evaluate
 from components.instructions.step import instructions
 from components.ppo.step import ppo
@@ -31,6 +32,10 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         dialogues = run.step(instructions, settings.instructions, file=dialogues_file)
         pairs = run.step(preferences, settings.preferences, file=pairs_file)
     text = corpus(run, settings, dialogues, pairs)
+    lessons = dialogues
+    if source.augment:
+        synonyms = None if source.synonyms is None else run.file(source.synonyms, "synonyms")
+        lessons = run.step(augment, settings.augment, instructions=dialogues, synonyms=synonyms)
 
     gpus = settings.cluster.rank_gpus
     base = run.step(
@@ -52,7 +57,7 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         ranks=settings.sft.training.ranks,
         gpus=gpus,
         base=base,
-        instructions=dialogues,
+        instructions=lessons,
     )
     judge = run.step(
         reward,

@@ -10,16 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from components import opt_outs
 from components.card.config import CardConfig, settings_told
 from components.card.step import card
 from components.clean.profiles import builtin_rules
 from components.clean.step import clean
 from components.crawl.step import crawl
+from components.decontaminate.step import decontaminate
 from components.dedup.step import dedup
 from components.extract.step import extract
 from components.ingest.sources import fingerprint
 from components.ingest.step import ingest_files, ingest_warc
 from components.pack.step import pack
+from components.quality.step import quality
 from components.sample.step import site
 from components.score.step import score
 from components.shards.step import tokens
@@ -27,9 +30,6 @@ from components.sketch.step import sketch
 from components.tokenizer.step import tokenizer
 from pipelines.config import Settings
 from pipelines.engine.step import Artifact, Recipe
-
-OPT_OUT = "opt_out.txt"
-"""List in the workspace that `headwater data forget` writes."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,15 @@ def corpus(run: Recipe, settings: Settings, dialogues: Artifact | None = None, p
     benchmarks = _file(run, files.benchmarks, "benchmarks")
     held_out = [dialogues, pairs, benchmarks]
     checked = None
+    if any(held_out):
+        final = checked = run.step(
+            decontaminate,
+            settings.decontaminate,
+            documents=unique,
+            instructions=dialogues,
+            preferences=pairs,
+            benchmarks=benchmarks,
+        )
     vocabulary = _vocabulary(run, settings, final)
     ids = run.step(tokens, settings.tokens, documents=final, tokenizer=vocabulary)
     rows = run.step(pack, settings.pack, tokens=ids)
@@ -129,19 +138,30 @@ def opt_out_list(settings: Settings) -> Path | None:
     """The list of hosts and URLs that are left alone: the one named, else the workspace's, if there is one."""
     if settings.source.opt_out:
         return Path(settings.source.opt_out)
-    kept = settings.folder / OPT_OUT
+    kept = settings.folder / opt_outs.FILE
     return kept if kept.is_file() else None
 
 
 def _clean(run: Recipe, settings: Settings, scored: Artifact) -> Artifact:
     files = settings.source
+    rules = run.file(files.rules or builtin_rules(), "rules")
     judged = None
+    if files.quality:
+        judged = run.step(
+            quality,
+            settings.quality,
+            documents=scored,
+            rules=rules,
+            positives=_file(run, files.positives, "positives"),
+            negatives=_file(run, files.negatives, "negatives"),
+        )
     return run.step(
         clean,
         settings.clean,
         documents=scored,
-        rules=run.file(files.rules or builtin_rules(), "rules"),
+        rules=rules,
         quality=judged,
+        opt_out=_file(run, opt_out_list(settings), "opt_out"),
     )
 
 

@@ -25,7 +25,7 @@ from pipelines.report.report import write_report
 from pipelines.runs import create_run
 from pipelines.tracking.mlflow_sink import tracked
 from pipelines.tracking.reaper import reap
-from pipelines.verbs.planning import open_store, plan_lines, pinned, plan_of, plan_record, selection_of, shortest
+from pipelines.verbs.planning import open_store, pinned, plan_lines, plan_of, plan_record, selection_of, shortest
 
 _NEXT = {
     "chat": "headwater chat | headwater ui | headwater plan clean.min_chars=200",
