@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ ENDINGS = {
 
 _WHOLE_BYTES = 64 << 20
 _EDGE_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 20
 _MARKS = ("ETag", "etag", "md5Hash", "content_md5", "crc32c", "checksum", "sha256")
 _TIMES = ("LastModified", "mtime", "updated", "last_modified", "created")
 _GLOB = "*?["
@@ -134,7 +136,8 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
         return
     files, path = _file_system(source.url)
     with files.open(path, "rb") as file:
-        yield cast(BinaryIO, file)
+        # fsspec's own `readline` knows no limit; Python's does.
+        yield cast(BinaryIO, io.BufferedReader(file, _BUFFER_BYTES))
 
 
 def _local(path: str, endings: Sequence[str]) -> list[Source]:
