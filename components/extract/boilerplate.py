@@ -35,8 +35,7 @@ _CLASS_WORDS_TEXT = """
 """
 _CLASS_WORDS = frozenset(_CLASS_WORDS_TEXT.split())
 _CLASS_NAMES = frozenset(("author-box", "author-bio", "comment-form", "sr-only", "visually-hidden"))
-_TEASERS = re.compile(r"teaser", re.IGNORECASE)
-_COMMENTS = re.compile(r"comment(?!ary)|kommentar|disqus|respond\b|pinglun", re.IGNORECASE)
+_COMMENTS = ("comment", "kommentar", "disqus", "pinglun")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
@@ -115,19 +114,20 @@ def is_hidden(style: str | None) -> bool:
 
 def names_boilerplate(class_and_id: str) -> bool:
     """Tells whether the class and id attributes of an element name it as boilerplate."""
-    if any(word.lower() in _CLASS_WORDS for word in _WORDS.findall(class_and_id)):
+    if not _CLASS_WORDS.isdisjoint(map(str.lower, _WORDS.findall(class_and_id))):
         return True
-    return any(name in _CLASS_NAMES for name in class_and_id.lower().split())
+    return not _CLASS_NAMES.isdisjoint(class_and_id.lower().split())
 
 
 def names_teaser(class_and_id: str) -> bool:
     """Tells whether the class and id attributes of an element name it as a foretaste of a text, perhaps another one."""
-    return _TEASERS.search(class_and_id) is not None
+    return "teaser" in class_and_id.lower()
 
 
 def names_comments(class_and_id: str) -> bool:
     """Tells whether the class and id attributes of an element name it as readers' comments."""
-    return _COMMENTS.search(class_and_id) is not None
+    names = class_and_id.lower()
+    return any(word in names for word in _COMMENTS) and "commentary" not in names
 
 
 def opens_boilerplate(line: str, columns: int) -> bool:

@@ -16,13 +16,14 @@ import heapq
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 
-from components.crawl.urls import join
+from components.crawl.urls import join, normalise
 from components.documents import FAN_IN, shard_of
 from components.publish import publish
 
@@ -34,10 +35,14 @@ _BATCH_LINKS = 16_384
 PageLinks = tuple[bytes, Sequence[str]]
 """A document's id and its targets."""
 
-_SEGMENTS = r"(?:/(?!\.)[A-Za-z0-9._~!$&'()*+,=:@-]*)*"
-_PLAIN_URL = re.compile(rf"https?://(?:[a-z0-9-]+\.)+[a-z]{{2,}}(?:/(?!\.)[A-Za-z0-9._~!$&'()*+,=:@-]*){_SEGMENTS}")
-_PLAIN_PATH = re.compile(rf"/(?![./])[A-Za-z0-9._~!$&'()*+,=:@-]*{_SEGMENTS}")
-_PLAIN_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._~-]*{_SEGMENTS}")
+_CHARS = r"[A-Za-z0-9._~!$&'()*+,=:@-]*(?:%(?:20|[89A-F][0-9A-F])[A-Za-z0-9._~!$&'()*+,=:@-]*)*"
+_PATH = rf"(?:/(?!\.){_CHARS})*"
+_PLAIN_URL = re.compile(rf"(https?://(?:[a-z0-9-]+\.)+[a-z]{{2,}})({_PATH})")
+_PLAIN_PATH = re.compile(rf"/(?![./]){_CHARS}{_PATH}")
+_PLAIN_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._~-]*(?:/(?![./]){_CHARS})*")
+_PLAIN_FOLDER = re.compile(rf"https?://[^/]+/(?:{_CHARS}(?<!/)/)*{_CHARS}")
+_PARAMETER = r"[A-Za-z0-9_-]+(?:=[A-Za-z0-9._~,:/+-]*)?"
+_PLAIN_QUERY = re.compile(rf"{_PARAMETER}(?:&{_PARAMETER})*")
 _NO_PAGE = re.compile(r"\s*(?:#|(?:javascript|mailto|tel|data|about|whatsapp|sms):|$)", re.IGNORECASE)
 
 
@@ -49,7 +54,7 @@ def resolve(base: str, references: Iterable[str]) -> list[str]:
         references: Values of `href`, any text at all; what leads to no http or https URL is passed over.
     """
     origin = base[: base.index("/", 8)] if base.find("/", 8) > 0 else base
-    folder = base[: base.rindex("/") + 1] if origin != base and not ("?" in base or ";" in base) else ""
+    folder = base[: base.rindex("/") + 1] if origin != base and _PLAIN_FOLDER.fullmatch(base) else ""
     targets: dict[str, None] = {}
     for reference in dict.fromkeys(references):
         target = _plain(reference, origin, folder)
@@ -61,13 +66,31 @@ def resolve(base: str, references: Iterable[str]) -> list[str]:
 
 
 def _plain(reference: str, origin: str, folder: str) -> str | None:
-    """The target of a reference that needs no normalising; None for any other."""
-    reference = reference.partition("#")[0]
-    if reference.startswith("http"):
-        return reference if _PLAIN_URL.fullmatch(reference) and "//xn--" not in reference else None
-    if reference.startswith("/"):
-        return origin + reference if _PLAIN_PATH.fullmatch(reference) else None
-    return folder + reference if folder and _PLAIN_NAME.fullmatch(reference) else None
+    """The target of a reference that needs no normalising but for a missing slash; None for any other."""
+    path, mark, query = reference.partition("#")[0].partition("?")
+    if mark and not (query and _is_plain_query(query)):
+        return None
+    if path.startswith("http"):
+        found = _PLAIN_URL.fullmatch(path)
+        if found is None or "//xn--" in path or ".xn--" in path:
+            return None
+        return f"{found[1]}{found[2] or '/'}{mark}{query}"
+    if path.startswith("/"):
+        return f"{origin}{path}{mark}{query}" if _PLAIN_PATH.fullmatch(path) else None
+    return f"{folder}{path}{mark}{query}" if folder and _PLAIN_NAME.fullmatch(path) else None
+
+
+def _is_plain_query(query: str) -> bool:
+    return _PLAIN_QUERY.fullmatch(query) is not None and all(
+        _is_kept(piece.partition("=")[0]) for piece in query.split("&")
+    )
+
+
+@lru_cache(maxsize=4096)
+def _is_kept(parameter: str) -> bool:
+    """Whether normalising keeps a parameter: it drops those that only track the visitor."""
+    url = f"http://example.com/?{parameter}="
+    return normalise(url) == url
 
 
 class LinkWriter:

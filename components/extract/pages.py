@@ -1,7 +1,8 @@
 """One page to one document, or to the rule that refused it.
 
-The rules in the order they are tried: `status` (not 200), `content_type` (not HTML), `page_bytes` (too large),
-`nesting` (would take a parser minutes), `no_text` (nothing but boilerplate), `encoding` (too much of it undecodable).
+The rules in the order they are tried: `payload` (the archive has no body that can be read), `status` (not 200),
+`content_type` (not HTML), `page_bytes` (too large), `nesting` (would take a parser minutes), `no_text` (nothing but
+boilerplate), `encoding` (too much of it undecodable).
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ class _Refusal(NamedTuple):
 def _decoded(page: Page, config: ExtractConfig) -> str | _Refusal:
     """A page's HTML, if it is a page that can be read."""
     content_type = page.headers.get("content-type", "")
+    if page.fault:
+        return _Refusal("payload", page.fault, "a body that can be decoded")
     if page.status != 200:
         return _Refusal("status", str(page.status), "200")
     if not _is_html(content_type, page.payload):

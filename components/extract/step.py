@@ -60,9 +60,9 @@ def extract(ctx: Context, config: ExtractConfig, pages: Path) -> Metrics:
 
 def _extract_waves(ctx: Context, config: ExtractConfig, folder: Path) -> list[Path]:
     """Extracts all pages, wave by wave, behind what an earlier attempt has done; returns the waves' folders."""
-    from components.crawl.warc_read import read_pages
+    from components.crawl.warc_read import read_pages, warc_files
 
-    work = work_folder(ctx, VERSION, config, sorted(folder.glob("*.warc*")))
+    work = work_folder(ctx, VERSION, config, warc_files(folder))
     waves, done, kept = _finished_waves(work)
     pages = islice(read_pages(folder), done, None)
     while wave := list(islice(pages, config.wave_pages)):

@@ -141,7 +141,15 @@ def blog(m: Matter) -> Dressed:
     return (
         page(f"<title>{m.title} – 桥下的灯</title>", body),
         ("后来的事", m.voices[1][:20]),
-        ("一个人写，几个人看", "阅读量", m.others[0], "您的邮箱地址不会被公开", m.voices[3][:20], "自豪地采用", m.others[3]),
+        (
+            "一个人写，几个人看",
+            "阅读量",
+            m.others[0],
+            "您的邮箱地址不会被公开",
+            m.voices[3][:20],
+            "自豪地采用",
+            m.others[3],
+        ),
     )
 
 
@@ -328,7 +336,18 @@ def pinyin_names(m: Matter) -> Dressed:
     return (
         page(f"<title>{m.title}-河岸网</title>", body),
         (),
-        ("便民查询", "当前位置", "人气", "QQ空间", "不代表本网赞同", m.others[0], m.others[7], "广告位招租", "仅供其表达", "诚聘英才"),
+        (
+            "便民查询",
+            "当前位置",
+            "人气",
+            "QQ空间",
+            "不代表本网赞同",
+            m.others[0],
+            m.others[7],
+            "广告位招租",
+            "仅供其表达",
+            "诚聘英才",
+        ),
     )
 
 
@@ -367,7 +386,8 @@ def gallery_news(m: Matter) -> Dressed:
 def listing_news(m: Matter) -> Dressed:
     """A digest: several short items, each under a heading, all of them text."""
     items = "".join(
-        f'<div class="item"><h3>{m.others[i]}</h3><p>{text}</p></div>' for i, text in enumerate((*m.paragraphs, m.voices[0]))
+        f'<div class="item"><h3>{m.others[i]}</h3><p>{text}</p></div>'
+        for i, text in enumerate((*m.paragraphs, m.voices[0]))
     )
     body = f"""<div class="nav-bar"><ul><li><a>要闻</a></li><li><a>早报订阅</a></li></ul></div><section class="zaobao"><h1>{m.title}</h1>
 <p class="riqi">{m.date}</p>{items}</section><div class="prev-next"><a>前一天早报</a><a>后一天早报</a></div>
