@@ -43,8 +43,8 @@ class DedupConfig:
     thresholds: dict[str, str] = field(default_factory=dict)
     long_chars: int = 50_000
     threshold_long: float = 0.7
-    host_line_documents: int = 20
-    line_documents: int = 200
+    host_line_documents: int = 100
+    line_documents: int = 1000
     cut_passages: bool = True
     min_chars_left: int = 50
     keep_memory: bool = False

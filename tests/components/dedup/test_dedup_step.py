@@ -14,11 +14,12 @@ from dedup_help import bytes_of, kept_urls, run, sketched
 from made_texts import edited as edit
 from made_texts import make_document as document
 from made_texts import make_text
+from parallel_context import parallel_context
 
 from components.context import LocalContext, local_context
 from components.dedup.config import DedupConfig
 from components.dedup.step import dedup
-from components.documents import Document, read_dropped
+from components.documents import Document, read_documents, read_dropped
 from components.errors import ConfigError, Preempted, StepError
 
 Write = Callable[..., Path]
@@ -210,3 +211,115 @@ def test_an_impossible_setting_is_refused_by_its_key(setting: dict[str, Any], ke
     with pytest.raises(ConfigError) as caught:
         DedupConfig(**setting)
     assert caught.value.where == key
+
+
+def test_versions_of_one_url_leave_the_best(tmp_path: Path, write: Write) -> None:
+    texts = [make_text("en", seed, 400 + 100 * seed) for seed in range(4)]
+    urls = ["http://a.example/x", "https://a.example/x", "https://www.a.example/x/", "https://a.example/other"]
+    documents = [document(url, text) for url, text in zip(urls, texts, strict=True)]
+    documents.append(document("https://a.example/x", texts[0] + "!"))
+    metrics = run(tmp_path / "run", write(documents))
+    assert kept_urls(tmp_path / "run") == {urls[2], urls[3]}
+    rows = read_dropped(tmp_path / "run" / "output")
+    assert {row.rule for row in rows} == {"same_url"}
+    assert {row.threshold for row in rows} == {f"1, kept {urls[2]}"}
+    assert metrics["url"] == 3
+
+
+def test_variants_of_a_url_count_as_others_where_that_is_wanted(tmp_path: Path, write: Write) -> None:
+    urls = ["http://a.example/x", "https://a.example/x", "https://www.a.example/x/"]
+    documents = [document(url, make_text("en", seed, 500)) for seed, url in enumerate(urls)]
+    assert run(tmp_path / "run", write(documents), DedupConfig(url_variants=False))["kept"] == 3
+
+
+def test_keys_of_rows_that_are_no_urls_are_never_the_same(tmp_path: Path, write: Write) -> None:
+    documents = [dataclasses.replace(document(str(seed), make_text("en", seed, 400)), url="row") for seed in range(3)]
+    assert run(tmp_path / "run", write(documents))["kept"] == 3
+
+
+def test_a_text_that_is_only_in_an_older_version_is_not_its_copy(tmp_path: Path, write: Write) -> None:
+    old, new = make_text("en", 1, 400), make_text("en", 2, 500)
+    documents = [
+        document("https://a.example/", old),
+        document("https://a.example/", new),
+        document("https://b.example/z", old),
+    ]
+    run(tmp_path / "run", write(documents))
+    assert kept_urls(tmp_path / "run") == {"https://a.example/", "https://b.example/z"}
+    assert sum(one.text == old for one in read_documents(tmp_path / "run" / "output")) == 1
+
+
+def test_traditional_and_simplified_are_one_text(tmp_path: Path, write: Write) -> None:
+    from components.sketch.folding import traditional_forms
+
+    text = make_text("zh", 1, 400)
+    other = "".join(traditional_forms().get(char, char) for char in text)
+    assert other != text
+    metrics = run(tmp_path / "run", write([document("a", text, "zh"), document("b", other, "zh")]))
+    assert metrics["exact"] == 1
+
+
+def test_clusters_are_marked_with_their_best_and_their_size(tmp_path: Path, write: Write) -> None:
+    text = make_text("en", 1, 600)
+    documents = [
+        document("a", text + " more"),
+        document("b", text),
+        document("c", text.upper()),
+        document("d", "alone " * 9),
+    ]
+    run(tmp_path / "run", write(documents))
+    sizes = {one.url: (one.cluster, one.cluster_size) for one in read_documents(tmp_path / "run" / "output")}
+    assert sizes == {"a": (b"", 3), "d": (b"", 1)}
+
+
+def test_look_alikes_stay_marked_where_that_is_wanted(tmp_path: Path, write: Write) -> None:
+    text = make_text("en", 1, 600)
+    documents = [document("a", text + " more"), document("b", text), document("c", text.upper())]
+    metrics = run(tmp_path / "run", write(documents), DedupConfig(drop_near=False))
+    kept = {one.url: (one.cluster, one.cluster_size) for one in read_documents(tmp_path / "run" / "output")}
+    assert kept == {"a": (b"", 3), "b": (documents[0].doc_id, 3)}
+    assert (metrics["exact"], metrics["near"], metrics["dropped"]) == (1, 1, 1)
+
+
+def test_a_language_may_have_a_threshold_of_its_own(tmp_path: Path, write: Write) -> None:
+    documents = []
+    for lang in ("en", "zh"):
+        text = make_text(lang, 1, 1000)
+        documents += [document(f"{lang}/a", text, lang), document(f"{lang}/b", edit(text, 0.04, 1), lang)]
+    run(tmp_path / "run", write(documents), DedupConfig(thresholds={"zh": "0.97"}))
+    assert len({url for url in kept_urls(tmp_path / "run") if url[:2] == "zh"}) == 2
+    assert len({url for url in kept_urls(tmp_path / "run") if url[:2] == "en"}) == 1
+
+
+def test_documents_that_were_dropped_meanwhile_take_no_part(
+    tmp_path: Path, corpus: list[Document], write: Write
+) -> None:
+    scored, left = write(corpus), write(corpus[::2])
+    run(tmp_path / "of-all", left, sketches=sketched(scored))
+    run(tmp_path / "of-left", left)
+    assert bytes_of(tmp_path / "of-all" / "output") == bytes_of(tmp_path / "of-left" / "output")
+
+
+def test_a_document_without_a_sketch_is_refused(tmp_path: Path, corpus: list[Document], write: Write) -> None:
+    with pytest.raises(StepError, match="has no sketch"):
+        run(tmp_path / "run", write(corpus), sketches=sketched(write(corpus[:-1])))
+
+
+def test_a_document_whose_text_changed_since_its_sketch_is_refused(tmp_path: Path, write: Write) -> None:
+    one = document("a", make_text("en", 1, 400))
+    with pytest.raises(StepError, match="has 404 characters, its sketch 400"):
+        run(
+            tmp_path / "run", write([dataclasses.replace(one, text=one.text + " end")]), sketches=sketched(write([one]))
+        )
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_the_bytes_do_not_depend_on_workers_or_sizes_of_tasks(
+    tmp_path: Path, corpus: list[Document], write: Write, workers: int
+) -> None:
+    config = DedupConfig(keep_memory=True)
+    run(tmp_path / "one", write(corpus), config)
+    documents = write(random.Random(3).sample(corpus, len(corpus)))
+    with parallel_context("dedup", tmp_path / "many", workers) as context:
+        dedup(context, dataclasses.replace(config, rows_at_once=1000, shards_at_once=2), documents, sketched(documents))
+    assert bytes_of(tmp_path / "one" / "output") == bytes_of(tmp_path / "many" / "output")
