@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,14 +97,16 @@ def touches(store: Store, made: Sequence[Manifest], opt_outs: OptOuts) -> tuple[
         made: Artifacts to look through, each once.
         opt_outs: What is to be forgotten.
     """
-    ids: set[bytes] = set()
+    names: dict[bytes, str] = {}
     found: list[Touched] = []
     for one in made:
         if holds(one, "documents"):
-            rows = dict(_named_rows(store.fetch(one), opt_outs, ids))
+            rows = dict(_named_rows(store.fetch(one), opt_outs, names))
             found += [Touched(Link(one.step, one).name, one.run, rows)] if rows else []
-        elif holds(one, "warc"):
-            rows = _records(store.fetch(one), opt_outs)
+    ids, urls = set(names), set(names.values())
+    for one in made:
+        if holds(one, "warc"):
+            rows = _records(store.fetch(one), opt_outs, urls)
             found += [Touched(Link(one.step, one).name, one.run, rows)] if rows else []
     wanted = np.array(sorted(ids), dtype="S16")
     for one in made:
@@ -148,8 +150,8 @@ def _entry(store: Store, made: Sequence[Manifest], target: str) -> str:
     return ids.pop()
 
 
-def _named_rows(artifact: Path, opt_outs: OptOuts, ids: set[bytes]) -> Iterator[tuple[str, list[int]]]:
-    """Rows of documents and of the ledger by file; adds the documents' ids to `ids`."""
+def _named_rows(artifact: Path, opt_outs: OptOuts, names: dict[bytes, str]) -> Iterator[tuple[str, list[int]]]:
+    """Rows of documents and of the ledger by file; adds the documents' ids and URLs to `names`."""
     for path in (*shard_paths(artifact), *dropped_paths(artifact)):
         rows: list[int] = []
         before = 0
@@ -158,14 +160,17 @@ def _named_rows(artifact: Path, opt_outs: OptOuts, ids: set[bytes]) -> Iterator[
             for row, (doc_id, url) in enumerate(pairs, before):
                 if opt_outs.entry_for(url, doc_id):
                     rows.append(row)
-                    ids.add(doc_id)
+                    names[doc_id] = url
             before += batch.num_rows
         if rows:
             yield f"{path.parent.name}/{path.name}", rows
 
 
-def _records(pages: Path, opt_outs: OptOuts) -> dict[str, list[int]]:
-    """Offsets of WARC records by file: as a crawl's frontier has them, else by reading the archives."""
+def _records(pages: Path, opt_outs: OptOuts, urls: Set[str]) -> dict[str, list[int]]:
+    """Offsets of WARC records by file, also of the pages that documents known by their ids were made of.
+
+    As a crawl's frontier has them; where there is none, by reading the archives.
+    """
     from components.crawl.warc_read import read_pages
 
     found: dict[str, list[int]] = {}
@@ -173,10 +178,10 @@ def _records(pages: Path, opt_outs: OptOuts) -> dict[str, list[int]]:
         with closing(open_frontier(path)) as database:
             query = "SELECT url, warc_file, warc_offset FROM urls WHERE warc_file IS NOT NULL ORDER BY 2, 3"
             for url, file, offset in database.execute(query):
-                if opt_outs.entry_for(url):
+                if url in urls or opt_outs.entry_for(url):
                     found.setdefault(f"warc/{file}", []).append(int(offset))
     for page in () if frontiers(pages) else read_pages(pages / "warc"):
-        if opt_outs.entry_for(page.url):
+        if page.url in urls or opt_outs.entry_for(page.url):
             found.setdefault(f"warc/{page.file}", []).append(page.offset)
     return found
 

@@ -72,8 +72,20 @@ class ReadConfig:
 def pretrain(ctx: Context, config: ReadConfig, tokens: Path, rows: Path) -> Metrics:
     """Leaves the order in which a training would read the rows."""
     schedule = Schedule(ctx.seed("rows"), config.training.batch_size, config.length)
-    publish_json(ctx.output / "order.json", schedule.to_json())
+    publish_json(ctx.output / "order.json", {**schedule.to_json(), "steps": config.training.steps})
+    publish_json(ctx.output / "model" / "config.json", {})
     return {"steps": float(config.training.steps)}
+
+
+@dataclass(frozen=True)
+class TunedConfig:
+    """A model made of another has no settings that matter here."""
+
+
+def sft(ctx: Context, config: TunedConfig, base: Path) -> Metrics:
+    """Leaves a model that was made of another."""
+    publish_json(ctx.output / "model" / "config.json", {})
+    return {}
 
 
 def whole_path(run: Recipe, judged: CleanConfig) -> None:
@@ -91,7 +103,7 @@ def whole_path(run: Recipe, judged: CleanConfig) -> None:
     vocabulary = run.step(tokenizer, TokenizerConfig(vocab_size=512), documents=unique)
     ids = run.step(tokens, TokensConfig(val_fraction=0.1, min_val_documents=2), documents=unique, tokenizer=vocabulary)
     plan = run.step(pack, PackConfig(length=LENGTH), tokens=ids)
-    run.step(pretrain, ReadConfig(), tokens=ids, rows=plan)
+    run.step(sft, TunedConfig(), base=run.step(pretrain, ReadConfig(), tokens=ids, rows=plan))
     run.step(
         card, CardConfig(), crawl=pages, extract=text, score=scored, clean=kept, dedup=unique, tokenizer=vocabulary,
         tokens=ids, pack=plan,

@@ -12,7 +12,7 @@ from corpus_help import STEPS, Headwater, artifact, corpus, data, own_corpus  # 
 from components.crawl.config import CrawlConfig
 from components.crawl.scope import Scope
 from components.crawl.warc_read import open_record
-from components.documents import Document, iter_ledger, iter_shard, read_documents
+from components.documents import Document, iter_ledger, iter_shard, read_documents, read_dropped
 from components.opt_outs import FILE, OptOuts, read_entries
 from pipelines.verbs.data_forget import _records
 
@@ -67,6 +67,18 @@ def test_the_steps_of_training_are_those_that_why_tells(data: Headwater, corpus:
     assert model["num_steps"] == STEPS
 
 
+def test_models_made_of_one_that_read_it_are_listed_too(data: Headwater, corpus: Path) -> None:
+    models = {one["name"].partition("@")[0]: one for one in forgotten(data, TALK)["artifacts"] if not one["rows"]}
+    assert models["sft"]["made_of"] == models["pretrain"]["name"]
+    assert "made of pretrain@" in data("forget", TALK)
+
+
+def test_a_document_that_no_step_read_touches_no_model(data: Headwater, corpus: Path) -> None:
+    row = next(row for row in read_dropped(artifact(corpus, "clean")) if row.rule == "min_chars")
+    names = {one["name"].partition("@")[0] for one in forgotten(data, row.doc_id.hex())["artifacts"]}
+    assert names == {"crawl", "extract", "score", "clean", "sketch"}
+
+
 def test_a_host_stands_for_all_hosts_below_it(data: Headwater, corpus: Path) -> None:
     every = list(read_documents(artifact(corpus, "extract")))
     assert len(forgotten(data, "headwater.test")["documents"]) >= len(every)
@@ -117,4 +129,4 @@ def test_what_nobody_has_met_yet_can_be_entered_too(data: Headwater, own_corpus:
 def test_records_of_archives_from_elsewhere_are_found_by_reading_them(corpus: Path, tmp_path: Path) -> None:
     shutil.copytree(artifact(corpus, "crawl") / "warc", tmp_path / "warc")
     opted = OptOuts([TALK])
-    assert _records(tmp_path, opted) == _records(artifact(corpus, "crawl"), opted)
+    assert _records(tmp_path, opted, {TALK}) == _records(artifact(corpus, "crawl"), opted, set()) != {}
