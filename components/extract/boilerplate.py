@@ -62,12 +62,14 @@ _OPENINGS = re.compile(
       |(?:mehr\ (?:zum\ thema|dazu|lesen)|lesen\ sie\ (?:auch|mehr|hier)|weiterlesen|zum\ weiterlesen|auch\ interessant
         |das\ könnte\ (?:sie|dich)|weitere\ (?:artikel|beiträge|themen|informationen|infos|nachrichten|links)\b
         |weiterführende|verwandte\ \w+|ähnliche\ (?:artikel|beiträge|themen)|neueste\ (?:artikel|beiträge)
-        |schon\ gelesen|kommentar(?:e\ geschlossen|\ (?:schreiben|verfassen|abgeben))|(?:artikel|beitrag|seite)\ (?:teilen|drucken)
+        |schon\ gelesen|kommentar(?:e\ geschlossen|\ (?:schreiben|verfassen|abgeben))
+        |(?:artikel|beitrag|seite)\ (?:teilen|drucken)
         |(?:foto|fotos|bild|titelbild|beitragsbild|bildnachweis|fotocredit)\s?:|über\ (?:den|die)\ autor|zur\ startseite
         |alle\ rechte\ vorbehalten|empfehlungen\ (?:aus|der|für)|heute\ empfehlen
         |(?:à\ )?lire\ aussi|voir\ aussi|sur\ le\ même\ (?:sujet|thème)|vous\ aimerez|articles?\ (?:liés|similaires)
         |crédits?\ ?(?:photos?)?\s?:|partager\ (?:sur|cet)|tous\ droits\ réservés|abonnez-vous|laisser\ un\ commentaire
-        |(?:lea|lee|le[ií]a|leer|veja|ver|saiba)\ (?:también|tamb[eé]m|más|mais)\b|te\ puede\ interesar|notas?\ relacionad[ao]s?
+        |(?:lea|lee|le[ií]a|leer|veja|ver|saiba)\ (?:también|tamb[eé]m|más|mais)\b
+        |te\ puede\ interesar|notas?\ relacionad[ao]s?
         |(?:noticias|notícias|artículos)\ relacionad[ao]s|crédito\s?:|todos\ los\ derechos|todos\ os\ direitos|síguenos
         |leggi\ anche|articoli\ correlati|condividi\b|riproduzione\ riservata|tutti\ i\ diritti
         |(?:czytaj|zobacz)\ (?:też|także|również|więcej)|lees\ ook|deel\ dit)

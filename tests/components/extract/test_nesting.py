@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from components.extract.reading import read_html
 from components.extract.nesting import MAX_OPEN_ELEMENTS, MAX_OPEN_FORMATTING, open_tags
+from components.extract.reading import read_html
 
 
 @pytest.mark.parametrize(
