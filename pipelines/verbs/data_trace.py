@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,9 @@ class Station:
 def trace(chain: Chain, name: Name) -> Iterator[Station]:
     """The stations of a document, up to the one that dropped it."""
     path = {link.step for link in chain.path()} | {link.step for link in chain.of_kind("holds_tokens")}
-    was_kept = False
+    was_kept, chars = False, 0
     for link in chain.links.values():
-        stations = list(_stations(chain, link, name))
+        stations = [_compared(station, chars) for station in _stations(chain, link, name)]
         if was_kept and not stations and link.step in path:
             stations.append(
                 Station(link.step, link.name, "vanished", "neither kept nor dropped: the corpus is damaged")
@@ -64,6 +64,7 @@ def trace(chain: Chain, name: Name) -> Iterator[Station]:
         if ("dropped" in states and "kept" not in states) or "vanished" in states:
             return
         was_kept = was_kept or "kept" in states
+        chars = next((station.facts["chars"] for station in stations if station.state == "kept"), chars)
 
 
 def fetched(chain: Chain, urls: list[str]) -> Iterator[Station]:
@@ -80,6 +81,12 @@ def _stations(chain: Chain, link: Link, name: Name) -> Iterator[Station]:
         yield from _verdicts(chain, link, name.doc_id)
     elif link.holds_tokens:
         yield from _token_rows(chain, link, name.doc_id)
+
+
+def _compared(station: Station, chars: int) -> Station:
+    """Says how much of the text a step cut out, against the characters it had before."""
+    cut = chars - station.facts.get("chars", chars)
+    return replace(station, text=f"{station.text}; {number(cut)} characters cut out here") if cut > 0 else station
 
 
 def _page_rows(folder: Path, link: Link, url: str) -> Iterator[Station]:

@@ -5,13 +5,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from corpus_help import STEPS, Headwater, artifact, corpus, data, own_corpus  # noqa: F401  (fixtures)
 
 from components.crawl.warc_read import open_record
-from components.documents import Document, ShardWriter, iter_shard, read_documents, read_dropped, shard_paths
+from components.documents import (
+    Document,
+    Outcome,
+    ShardWriter,
+    iter_shard,
+    read_documents,
+    read_dropped,
+    shard_paths,
+    write_shard,
+)
 from pipelines.engine.store import Store
 from pipelines.verbs.data_chain import chain_of
 from pipelines.verbs.data_lookup import Name
@@ -146,3 +156,13 @@ def test_a_page_of_an_archive_from_elsewhere_is_found_by_reading_it(
     (known,) = _page_rows(artifact(corpus, "crawl"), link, trained.url)
     assert station.state == "recorded"
     assert [station.facts[key] for key in PLACE] == [known.facts[key] for key in PLACE]
+
+
+def test_a_step_that_cut_something_out_of_the_text_says_how_much(own_corpus: Path, trained: Document) -> None:
+    chain = chain_of(Store(own_corpus))
+    path = next(path for path in shard_paths(artifact(own_corpus, "dedup")) if trained in list(iter_shard(path)))
+    documents = [replace(one, text=one.text[:-7]) if one == trained else one for one in iter_shard(path)]
+    write_shard(artifact(own_corpus, "dedup"), int(path.stem[-5:]), Outcome(documents))
+    texts = {station.step: station.text for station in trace(chain, Name(trained.doc_id, trained.url))}
+    assert texts["dedup"].endswith("7 characters cut out here")
+    assert "cut out" not in texts["clean"]
