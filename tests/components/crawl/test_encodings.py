@@ -38,3 +38,11 @@ def test_what_was_not_offered_is_refused(encodings: str):
 def test_any_bytes_are_inflated_or_refused(body: bytes, encodings: str):
     with contextlib.suppress(BadEncoding):
         assert len(inflate(body, encodings, 10**6)) <= 10**6
+
+
+def test_a_body_may_grow_so_many_times_and_no_more():
+    small, large = gzip.compress(bytes(1 << 20)), gzip.compress(bytes(3 << 20))
+    assert len(inflate(small, "gzip", 1 << 30, max_ratio=100)) == 1 << 20
+    with pytest.raises(TooLarge, match="inflates to more than"):
+        inflate(large, "gzip", 1 << 30, max_ratio=100)
+    assert len(inflate(large, "gzip", 1 << 30, max_ratio=2000)) == 3 << 20
