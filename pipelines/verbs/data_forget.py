@@ -105,9 +105,8 @@ def touches(store: Store, made: Sequence[Manifest], opt_outs: OptOuts) -> tuple[
             found += [Touched(Link(one.step, one).name, one.run, rows)] if rows else []
     ids, urls = set(names), set(names.values())
     for one in made:
-        if holds(one, "warc"):
-            rows = _records(store.fetch(one), opt_outs, urls)
-            found += [Touched(Link(one.step, one).name, one.run, rows)] if rows else []
+        if holds(one, "warc") and (rows := _records(store.fetch(one), opt_outs, urls)):
+            found.insert(0, Touched(Link(one.step, one).name, one.run, rows))
     wanted = np.array(sorted(ids), dtype="S16")
     for one in made:
         rows = _id_rows(store.fetch(one), one, wanted) if len(wanted) else {}

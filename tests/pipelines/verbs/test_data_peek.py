@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from corpus_help import Headwater, artifact, corpus, data  # noqa: F401  (fixtures)
 
 from components.documents import read_documents, read_dropped
+from pipelines.cli import main
 from pipelines.verbs.data_text import aligned, harmless, number, paragraph
 
 
@@ -20,6 +22,13 @@ def test_without_a_name_the_corpus_itself_is_shown(data: Headwater, corpus: Path
     wanted = [document.doc_id.hex() for document in read_documents(artifact(corpus, "dedup"))]
     assert [one["doc_id"] for one in shown(data, "--num", "3")] == wanted[:3]
     assert f"{wanted[0]}  http://sample.headwater.test/" in data("peek", "--num", "1")
+
+
+def test_the_command_line_reaches_it(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "peek", "clean", "--num", "1", "--json", f"store={corpus}", "preset=micro"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+    assert main(["data", "peek", "nothing", f"store={corpus}", "preset=micro"]) == 2
+    assert "there is no artifact of a step nothing" in capsys.readouterr().err
 
 
 def test_documents_are_chosen_by_language_and_by_text(data: Headwater) -> None:
