@@ -44,7 +44,7 @@ class TokenizerConfig:
     min_frequency: int = 2
     kind: str = "bpe"
     segmenter: str = "none"
-    max_pieces: int = 2_000_000
+    max_pieces: int = 1_000_000
     shards_at_once: int = runtime(16)
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class TokenizerConfig:
         frequency = self.min_frequency
         require(frequency >= 1, "tokenizer.min_frequency", frequency, "must be at least 1", "tokenizer.min_frequency=2")
         require(self.path != "", "tokenizer.path", "''", "is empty", "tokenizer.path=null to train one")
-        rule, fix = "must be at least 1000", "tokenizer.max_pieces=2000000"
+        rule, fix = "must be at least 1000", "tokenizer.max_pieces=1000000"
         require(self.max_pieces >= 1000, "tokenizer.max_pieces", self.max_pieces, rule, fix)
         at_once, fix = self.shards_at_once, "tokenizer.shards_at_once=16"
         require(at_once >= 1, "tokenizer.shards_at_once", at_once, "must be at least 1", fix)
