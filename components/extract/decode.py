@@ -285,7 +285,10 @@ def _western(text: str) -> int:
 
 _FOREIGN = re.compile("[\x00-\x7f]+")
 _KANA = re.compile("[\u3041-\u30ff]")
-_CYRILLIC_WORDS = re.compile("[\u0401-\u042f\u0490]?[\u0430-\u045f\u0491]{2,}")
+_SMALL, _CAPITAL = "\u0430-\u045f\u0491", "\u0401-\u042f\u0490"
+_CYRILLIC_WORDS = re.compile(
+    f"[{_CAPITAL}][{_SMALL}]{{2,}}|[{_SMALL}]{{3,}}|(?<![{_SMALL}{_CAPITAL}])[{_SMALL}]{{1,2}}(?![{_SMALL}{_CAPITAL}])"
+)
 _LATIN_ONE = "\u00c0-\u00ff\u0152\u0153\u0160\u0161"
 _ACCENTED = re.compile(f"(?<![{_LATIN_ONE}])[{_LATIN_ONE}]{{1,2}}(?![{_LATIN_ONE}])")
 _TYPOGRAPHY = re.compile("[\u00a0\u00a9\u00ab\u00ae\u00b0\u00bb\u2013\u2014\u2018-\u201d\u2022\u2026\u20ac\u2122]")

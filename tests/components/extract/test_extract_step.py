@@ -8,15 +8,17 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.context import LocalContext, local_context
 from components.crawl.warc_read import Page
-from components.documents import Document, Dropped, read_documents, read_dropped
+from components.documents import Document, Dropped, iter_shard, read_documents, read_dropped
 from components.errors import ConfigError, Preempted, StepError
 from components.extract.config import ExtractConfig
+from components.extract.links import read_links
 from components.extract.pages import extract_page
 from components.extract.step import extract
 from components.publish import read_json
@@ -114,6 +116,45 @@ def test_waves_made_under_other_settings_are_not_taken_over(tmp_path: Path, make
     assert {document.source for document in read_documents(tmp_path / "run" / "output")} == {"two"}
 
 
+def test_the_links_of_kept_pages_lie_in_the_shard_of_their_document(tmp_path: Path, make_crawl: MakeCrawl) -> None:
+    pages = [
+        dataclasses.replace(
+            page, payload=page.payload.replace(b"</body>", b"<a href='/x#y'>x</a><a href=z>z</a></body>")
+        )
+        for page in mixed_pages()
+    ]
+    run(tmp_path / "run", make_crawl(pages))
+    output = tmp_path / "run" / "output"
+    documents = list(read_documents(output))
+    expected = [(d.doc_id, target) for d in documents for target in ("http://example.org/x", "http://example.org/z")]
+    assert list(read_links(output)) == expected
+    for shard in (output / "documents").iterdir():
+        with pa.memory_map(str(output / "links" / shard.name)) as source:
+            ids = set(pa.ipc.open_file(source).read_all().column("doc_id").to_pylist())
+        assert ids == {document.doc_id for document in iter_shard(shard)}
+
+
+def test_no_links_are_written_where_none_are_wanted(tmp_path: Path, make_crawl: MakeCrawl) -> None:
+    run(tmp_path / "run", make_crawl(mixed_pages()), ExtractConfig(shards=3, links=False))
+    assert not (tmp_path / "run" / "output" / "links").exists()
+
+
+def test_a_document_carries_what_its_page_says_of_itself() -> None:
+    page = html_page(1)
+    head = b"<title>Page 1</title><meta name=date content=2024-03-05><meta name=robots content=noai>"
+    head += b"<link rel=license href='https://creativecommons.org/licenses/by/4.0/'>"
+    result = extract_page(
+        dataclasses.replace(page, payload=page.payload.replace(b"<title>Page 1</title>", head)), CONFIG
+    )
+    assert isinstance(result, Document)
+    assert (result.script, result.date, result.licence, result.opt_out) == (
+        "Latn",
+        "2024-03-05",
+        "CC-BY-4.0",
+        "robots noai",
+    )
+
+
 def test_a_crawl_without_pages_is_refused_in_a_sentence(tmp_path: Path, make_crawl: MakeCrawl) -> None:
     with pytest.raises(StepError, match="extract found no page in the crawl") as caught:
         run(tmp_path / "run", make_crawl([]))
@@ -131,6 +172,7 @@ def test_a_crawl_without_text_is_refused_with_the_rules_that_dropped_its_pages(
 @pytest.mark.parametrize(
     ("change", "rule", "value"),
     [
+        ({"fault": "gzip body cut off", "payload": b""}, "payload", "gzip body cut off"),
         ({"status": 301}, "status", "301"),
         ({"headers": {"content-type": "image/png"}}, "content_type", "image/png"),
         ({"headers": {}, "payload": b"\x89PNG\r\n\x1a\n"}, "content_type", "unknown"),
@@ -185,6 +227,7 @@ def test_html_mixed_with_garbage_becomes_a_document_or_a_reason(prefix: bytes, g
         ({"max_page_bytes": 0}, "extract.max_page_bytes"),
         ({"max_replaced_share": 1.5}, "extract.max_replaced_share"),
         ({"wave_pages": 0}, "extract.wave_pages"),
+        ({"form": "html"}, "extract.form"),
     ],
 )
 def test_an_impossible_setting_is_refused_by_its_key(setting: dict[str, object], key: str) -> None:
