@@ -15,7 +15,6 @@ from itertools import islice
 from components.crawl.urls import join, join_all
 
 MAX_LINKS = 10_000
-MAX_LINK_CHARS = 10_000
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]{2,40})", re.IGNORECASE)
 _HEADER = re.compile(r"charset\s*=\s*[\"']?([a-zA-Z0-9_:.-]{2,40})", re.IGNORECASE)
@@ -34,8 +33,7 @@ _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "iso8859-1": "cp1252", "asc
 def page_links(payload: bytes, content_type: str, url: str) -> list[str]:
     """Normalised URLs that a page links to, each once, in document order: the first `MAX_LINKS` of them.
 
-    A page of more, or a link of more than `MAX_LINK_CHARS` characters, is made to keep a crawler busy (or is a picture
-    in the link itself): nothing else waits for it, and no cache keeps it.
+    A page with more of them is made to keep a crawler busy.
 
     Args:
         payload: Body bytes, content encodings undone.
@@ -45,8 +43,7 @@ def page_links(payload: bytes, content_type: str, url: str) -> list[str]:
     text = decode(payload, content_type)
     base, references = _matched(text) if too_deep(text) else _parsed(text)
     base = join(url, base) or url
-    sound = (reference for reference in references if len(reference) <= MAX_LINK_CHARS)
-    return join_all(base, islice(dict.fromkeys(sound), MAX_LINKS))
+    return join_all(base, islice(dict.fromkeys(references), MAX_LINKS))
 
 
 def too_deep(text: str) -> bool:

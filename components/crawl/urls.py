@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, urljoin, urlsplit
 
+MAX_URL_CHARS = 10_000
+_CACHED_CHARS = 500  # Longer ones are rare on honest sites, and on others would fill memory.
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
@@ -36,12 +38,19 @@ _TRACKING = frozenset(_TRACKING_NAMES.split())
 _NOT_PAGES = frozenset(_OTHER_ENDINGS.split())
 
 
-@lru_cache(maxsize=65536)
 def normalise(url: str) -> str | None:
     """The one spelling of an absolute http or https URL; None for anything that is none.
 
-    URLs that carry a user name or password are none either: nobody meant to publish them.
+    URLs that carry a user name or password are none either: nobody meant to publish them. Nor are those of more than
+    `MAX_URL_CHARS` characters, which no server takes.
     """
+    if len(url) <= _CACHED_CHARS:
+        return _normalise(url)
+    return _normalise.__wrapped__(url) if len(url) <= MAX_URL_CHARS else None
+
+
+@lru_cache(maxsize=65536)
+def _normalise(url: str) -> str | None:
     try:
         parts = urlsplit(_slashed(url))
         port = parts.port
@@ -68,6 +77,8 @@ def join(base: str, reference: str) -> str | None:
     Returns:
         A normalised URL; None if the link does not lead to an http or https URL.
     """
+    if len(base) > MAX_URL_CHARS or len(reference) > MAX_URL_CHARS:
+        return None
     reference = reference.strip(_SPACE)
     found = _ORDINARY.fullmatch(reference)
     if found:  # The pages of a site repeat their links: what the base adds to them is the same for all in a folder.
@@ -76,7 +87,7 @@ def join(base: str, reference: str) -> str | None:
             base = ""
         elif place.count("/") >= 3:
             base = f"{'/'.join(place.split('/', 3)[:3]) if found.lastgroup == 'rooted' else place.rpartition('/')[0]}/"
-    return _join(base, reference)
+    return _join(base, reference) if len(base) + len(reference) <= _CACHED_CHARS else _join.__wrapped__(base, reference)
 
 
 @lru_cache(maxsize=65536)
@@ -95,7 +106,7 @@ def join_all(base: str, references: Iterable[str]) -> list[str]:
     folder = base.partition("#")[0].partition("?")[0].rpartition("/")[0] + "/"
     targets: dict[str, None] = {}
     for reference in references:
-        target = _join_below(folder, reference)
+        target = _join_below(folder, reference) if len(folder) + len(reference) <= _CACHED_CHARS else ""
         if target == "":
             target = join(base, reference)
         if target is not None:

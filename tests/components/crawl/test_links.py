@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.crawl.links import decode, page_links, too_deep
+from components.crawl.links import MAX_LINKS, decode, page_links, too_deep
 
 URL = "http://e.com/a/"
 UTF8 = "text/html; charset=utf-8"
@@ -56,3 +56,13 @@ def test_a_page_nested_beyond_all_reason_still_gives_its_links(around: str):
 
 def test_a_long_page_is_not_taken_for_a_deep_one():
     assert not too_deep("<p>one<br><img src=x></p><ul><li>two</li></ul>" * 5_000)
+
+
+def test_of_a_page_of_too_many_links_the_first_are_read():
+    page = b"".join(b"<a href=%d>" % number for number in range(MAX_LINKS + 5))
+    assert page_links(page, UTF8, URL) == [f"{URL}{number}" for number in range(MAX_LINKS)]
+
+
+def test_a_base_of_a_million_characters_is_not_multiplied_by_the_links_of_the_page():
+    links = b"".join(b"<a href=%d>" % number for number in range(5_000))
+    assert page_links(b"<base href=/" + b"x" * 1_000_000 + b"/>" + links, UTF8, URL)[:1] == [f"{URL}0"]

@@ -55,3 +55,17 @@ def test_any_bytes_are_read_without_failing(body: bytes):
     read_sitemap(body)
     read_sitemap(b"\x1f\x8b" + body)
     read_sitemap(b"<?xml version='1.0' encoding='" + body + b"'?><urlset/>")
+
+
+@pytest.mark.parametrize("again", [b"<a/>", b"<a>"])
+def test_a_sitemap_of_endless_or_bottomless_elements_is_read_up_to_a_limit(again: bytes):
+    page = b"<url><loc>http://e.com/a</loc></url>"
+    found = read_sitemap(b"<urlset>" + page + again * 620_000 + page)
+    assert found.pages == ["http://e.com/a"]
+    assert found.fault
+
+
+def test_locations_longer_than_any_url_are_passed_over():
+    long = b"http://e.com/" + b"x" * 20_000
+    assert read_sitemap(b"<urlset><url><loc>" + long + b"</loc></url></urlset>").pages == []
+    assert read_sitemap(long + b"\nhttp://e.com/a\n").pages == ["http://e.com/a"]

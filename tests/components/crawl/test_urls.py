@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.crawl.urls import host_of, join, looks_like_page, normalise, robots_url
+from components.crawl.urls import MAX_URL_CHARS, host_of, join, join_all, looks_like_page, normalise, robots_url
 
 PIECES = st.text(alphabet="aZ09%/.?#&=;:@\\[]~ \t\n\"'<>|é中。\ud800", max_size=30)
 URLS = st.one_of(
@@ -129,3 +129,13 @@ def test_host_and_robots_keep_the_port():
 )
 def test_endings_of_other_files_are_known(url: str, page: bool):
     assert looks_like_page(url) == page
+
+
+def test_what_is_longer_than_any_url_is_none_and_what_is_merely_long_is_one():
+    long, endless = f"http://e.com/{'x' * 5_000}", f"http://e.com/{'x' * MAX_URL_CHARS}"
+    assert normalise(long) == long
+    assert normalise(endless) is None
+    assert join("http://e.com/a", "x" * 5_000) == long
+    assert join("http://e.com/", endless) is None
+    assert join(endless, "x") is None
+    assert join_all("http://e.com/a", ["b", "x" * 5_000, endless]) == ["http://e.com/b", long]
