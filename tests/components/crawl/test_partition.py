@@ -241,3 +241,22 @@ def test_killed_at_three_points_every_page_is_fetched_once(site: Site, tmp_path:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_killed_at_twenty_points_every_page_is_fetched_once(site: Site, tmp_path: Path, workers: int):
     _check_after_kills(site, tmp_path / "killed", workers, kills=20)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_parts_on_a_cluster_come_to_the_same_pages(run: Run, site: Site, tmp_path: Path):
+    from components.channel import Channel
+    from pipelines.engine.ray_context import RayContext
+
+    _fill(site, _random_links(6, 12))
+    one, _ = run("one")
+    folder = tmp_path / "ray"
+    for name in ("output", "scratch"):
+        (folder / name).mkdir(parents=True)
+    context = RayContext("crawl", folder / "output", folder / "scratch", Channel(folder))
+    site.log.clear()
+    crawl(context, _config(site, workers=3))
+    assert _rows(context) == _rows(one)
+    assert _pages(context) == _pages(one)
+    assert set(Counter((request.host, request.path) for request in site.log).values()) == {1}
