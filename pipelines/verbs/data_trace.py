@@ -59,7 +59,8 @@ def trace(chain: Chain, name: Name) -> Iterator[Station]:
             )
         yield from stations
         states = {station.state for station in stations}
-        if "kept" in states and link.holds_scores and (scores := _scores(chain, link, name.doc_id)):
+        is_scored = link.holds_scores and ("kept" in states or not link.holds_documents)
+        if is_scored and (scores := _scores(chain, link, name.doc_id)):
             yield scores
         if ("dropped" in states and "kept" not in states) or "vanished" in states:
             return

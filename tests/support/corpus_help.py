@@ -31,6 +31,8 @@ from components.extract.step import extract
 from components.pack.config import PackConfig
 from components.pack.step import pack
 from components.publish import publish_json
+from components.quality.config import QualityConfig
+from components.quality.step import quality
 from components.sample.config import SampleConfig
 from components.sample.step import site
 from components.score.config import ScoreConfig
@@ -97,7 +99,8 @@ def whole_path(run: Recipe, judged: CleanConfig) -> None:
     pages = run.step(crawl, CrawlConfig(delay_s=0.0, backoff_s=0.05), site=run.step(site, small))
     text = run.step(extract, ExtractConfig(shards=4), pages=pages)
     scored = run.step(score, ScoreConfig(), documents=text)
-    kept = run.step(clean, judged, documents=scored)
+    liked = run.step(quality, QualityConfig(), documents=scored)
+    kept = run.step(clean, judged, documents=scored, quality=liked)
     sketches = run.step(sketch, SketchConfig(), documents=scored)
     unique = run.step(dedup, DedupConfig(), documents=kept, sketches=sketches)
     vocabulary = run.step(tokenizer, TokenizerConfig(vocab_size=512), documents=unique)

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.card.census import GROUPS, PERCENTILES, Census, count_all, merged, top_of
@@ -48,6 +48,7 @@ def host_of(url: str) -> str:
     return url.split("/")[2] if "://" in url else ""
 
 
+@settings(max_examples=15)  # each writes and flushes files
 @given(DOCUMENTS)
 def test_every_count_is_that_of_a_loop(tmp_path_factory: pytest.TempPathFactory, documents: list[Document]) -> None:
     found = count_all(written(tmp_path_factory.mktemp("census"), documents, 3))

@@ -76,7 +76,7 @@ def test_models_made_of_one_that_read_it_are_listed_too(data: Headwater, corpus:
 def test_a_document_that_no_step_read_touches_no_model(data: Headwater, corpus: Path) -> None:
     row = next(row for row in read_dropped(artifact(corpus, "clean")) if row.rule == "min_chars")
     names = {one["name"].partition("@")[0] for one in forgotten(data, row.doc_id.hex())["artifacts"]}
-    assert names == {"crawl", "extract", "score", "clean", "sketch"}
+    assert names == {"crawl", "extract", "score", "quality", "clean", "sketch"}
 
 
 def test_a_host_stands_for_all_hosts_below_it(data: Headwater, corpus: Path) -> None:

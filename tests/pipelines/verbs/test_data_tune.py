@@ -34,11 +34,13 @@ def tuned(data: Headwater, *words: str) -> dict:
         ("zh.min_chars", "300"),
         ("min_chars", "off"),
         ("max_documents_per_host", "20"),
+        ("min_quality", "0.9999"),
     ],
 )
 def test_it_tells_what_the_step_then_does(data: Headwater, corpus: Path, tmp_path: Path, rule: str, value: str) -> None:
     ctx = local_context("clean", tmp_path)
-    clean(ctx, with_value(CleanConfig(), rule, value), documents=artifact(corpus, "score"))
+    scored, liked = artifact(corpus, "score"), artifact(corpus, "quality")
+    clean(ctx, with_value(CleanConfig(), rule, value), documents=scored, quality=liked)
     kept = {document.doc_id.hex() for document in read_documents(ctx.output)}
     before = {document.doc_id.hex() for document in read_documents(artifact(corpus, "clean"))}
     found = tuned(data, rule, value, "--num", "1000")

@@ -27,6 +27,7 @@ from pipelines.verbs.data_chain import chain_of
 from pipelines.verbs.data_lookup import Name
 from pipelines.verbs.data_trace import _page_rows, trace
 
+WALKED = 20
 PLACE = ("url", "status", "warc_file", "warc_offset")
 
 
@@ -48,6 +49,7 @@ def test_the_whole_way_of_a_document_is_told(data: Headwater, trained: Document)
         ("extract", "kept"),
         ("score", "kept"),
         ("score", "measured"),
+        ("quality", "measured"),
         ("clean", "kept"),
         ("dedup", "kept"),
         ("tokens", "encoded"),
@@ -75,11 +77,11 @@ def test_the_rows_it_names_hold_the_document(data: Headwater, corpus: Path, trai
 def test_the_steps_it_names_are_those_whose_batches_hold_the_document(data: Headwater, trained: Document) -> None:
     steps = next(one["steps"] for one in way(data, trained.url) if one["state"] == "trained")
     seen = []
-    for step in range(STEPS):
+    for step in range(WALKED):
         batch = json.loads(data("why", "--step", str(step), "--json"))["documents"]
         seen += [step for one in batch if one["doc_id"] == trained.doc_id.hex()]
-    assert steps
-    assert steps == seen
+    assert seen
+    assert [step for step in steps if step < WALKED] == seen
 
 
 def test_a_step_lists_its_documents_with_their_urls(data: Headwater, corpus: Path) -> None:
