@@ -29,6 +29,8 @@ _MEASURED_BYTES = 2_000_000  # of the documents of smallest id, for bytes_per_to
 _PROBE = (
     "".join(map(chr, range(256)))
     + " it's 3.14\t e\u0301 \u4f60\u597d\uff0c\u4e16\u754c\u3002 \U0001f600 <|end|>\r\n\n  x"
+    + "".join(SPECIAL_TOKENS)
+    + " ".join(SPECIAL_TOKENS)
 )
 
 
@@ -135,7 +137,8 @@ def _check_round_trip(loaded: TextTokenizer, source: Path) -> None:
     ids = loaded.encode(_PROBE)
     if loaded.decode(ids) != _PROBE or loaded.bytes_of(ids) != len(_PROBE.encode()):
         raise StepError(
-            "The given tokenizer does not give every text back: it is not byte-level, or it normalises.",
+            "The given tokenizer does not give every text back: it is not byte-level, normalises, or takes text for "
+            "special tokens.",
             where=f"tokenizer.path={source}",
             fix="give a byte-level tokenizer without a normalizer, or train one with tokenizer.path=null",
         )

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tokenizers import normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from components.context import LocalContext, local_context
 from components.documents import Document, Outcome, make_doc_id, shard_of, write_shard
@@ -17,8 +17,9 @@ from components.errors import ConfigError, Preempted, StepError
 from components.posttrain.chat_format import render, render_prompt
 from components.tokenizer.config import TokenizerConfig
 from components.tokenizer.load import TextTokenizer
+from components.tokenizer.special import SPECIAL_TOKENS
 from components.tokenizer.step import tokenizer
-from components.tokenizer.train import train_bpe
+from components.tokenizer.train import BYTE_LETTERS, train_bpe
 
 SENTENCES = (
     ("en", "Rivers carry rain from the hills to the sea; number {0} is {0} miles long and isn't deep."),
@@ -90,6 +91,7 @@ import sys
 from pathlib import Path
 from components.context import local_context
 from components.tokenizer.config import TokenizerConfig
+from components.tokenizer.special import SPECIAL_TOKENS
 from components.tokenizer.step import tokenizer
 folder, documents, kind, size = sys.argv[1:]
 tokenizer(local_context("tokenizer", Path(folder)), TokenizerConfig(int(size), kind=kind), documents=Path(documents))
@@ -197,6 +199,27 @@ def test_a_given_tokenizer_that_loses_text_is_refused(tmp_path: Path):
     documents = write_documents(tmp_path / "documents", 4)
     with pytest.raises(StepError, match="does not give every text back"):
         tokenizer(context(tmp_path / "step"), TokenizerConfig(path=str(tmp_path)), documents=documents)
+
+
+def test_a_given_tokenizer_that_takes_text_for_special_tokens_is_refused(tmp_path: Path):
+    scored = [(name, 0.0) for name in [*SPECIAL_TOKENS, *BYTE_LETTERS]]
+    careless = Tokenizer(models.Unigram(scored))
+    careless.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    careless.decoder = decoders.ByteLevel()
+    careless.add_special_tokens(list(SPECIAL_TOKENS))
+    careless.save(str(tmp_path / "tokenizer.json"))
+    documents = write_documents(tmp_path / "documents", 4)
+    with pytest.raises(StepError, match="takes text for special tokens"):
+        tokenizer(context(tmp_path / "step"), TokenizerConfig(path=str(tmp_path)), documents=documents)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("unigram", 330), ("wordpiece", 600), ("character", 270)])
+def test_a_tokenizer_of_another_kind_of_ours_may_be_given(tmp_path: Path, kind: str, size: int):
+    documents = write_documents(tmp_path / "documents", 200)
+    first = context(tmp_path / "first")
+    tokenizer(first, TokenizerConfig(vocab_size=size, kind=kind), documents=documents)
+    second = context(tmp_path / "second")
+    assert tokenizer(second, TokenizerConfig(), documents=documents, given=first.output)["vocab_size"] == size
 
 
 def test_a_stop_is_heard_before_training(tmp_path: Path):
