@@ -15,13 +15,15 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import json
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from components.documents import Document, Dropped, dropped_paths, iter_ledger, iter_shard, shard_paths
-from components.errors import ConfigError
+from components.errors import ConfigError, StepError
 from components.publish import read_json
 from pipelines.config import Settings, load_settings
 from pipelines.engine.manifest import Manifest
@@ -41,10 +43,33 @@ def data(overrides: Sequence[str], options: argparse.Namespace) -> int:
 
 
 def act(settings: Settings, options: argparse.Namespace) -> int:
-    """Does what `options.action` names, in the store of the settings; returns the exit code."""
+    """Does what `options.action` names, in the store of the settings; returns the exit code.
+
+    Raises:
+        StepError: If a file of an artifact is damaged.
+    """
+    import pyarrow as pa
+
     module = "pipelines.verbs.data" if options.action == "peek" else f"pipelines.verbs.data_{options.action}"
-    code: int = getattr(importlib.import_module(module), options.action)(settings, options)
+    verb = getattr(importlib.import_module(module), options.action)
+    try:
+        code: int = verb(settings, options)
+    except (pa.ArrowException, sqlite3.DatabaseError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _damaged(error) from error
+    except OSError as error:
+        if error.errno is not None:  # else it is Arrow's word for bytes that make no sense
+            raise
+        raise _damaged(error) from error
     return code
+
+
+def _damaged(error: Exception) -> StepError:
+    lines = str(error).splitlines()
+    return StepError(
+        f"a file of the corpus is damaged: {lines[0] if lines else type(error).__name__}.",
+        "the artifacts of the run",
+        "headwater data verify names it; headwater run --force STEP makes it again",
+    )
 
 
 def peek(settings: Settings, options: argparse.Namespace) -> int:

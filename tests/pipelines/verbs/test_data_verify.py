@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from corpus_help import Headwater, artifact, corpus, data, own_corpus  # noqa: F401  (fixtures)
+from corpus_help import Headwater, artifact, composed, corpus, data, own_corpus  # noqa: F401  (fixtures)
 
 from components.documents import (
     DOCUMENTS,
@@ -23,7 +23,10 @@ from components.documents import (
     shard_of,
     shard_paths,
 )
+from components.errors import StepError
 from components.publish import publish_json, read_json
+from pipelines.cli import make_parser
+from pipelines.verbs.data import act
 from pipelines.verbs.data_checks import documents_faults, handover_faults, side_faults, tokens_faults
 
 
@@ -165,3 +168,15 @@ def test_a_rewritten_shard_with_the_same_rows_is_sound(unique: Path) -> None:
             for row in dropped:
                 writer.drop(row)
     assert list(documents_faults(unique)) == []
+
+
+@pytest.mark.parametrize("words", [("peek", "score"), ("stats", "score"), ("tune", "min_chars", "5"), ("why", "abcd")])
+def test_damage_is_told_in_a_sentence_by_every_verb(own_corpus: Path, words: tuple[str, ...]) -> None:
+    for path in artifact(own_corpus, "score").rglob("shard-*.arrow"):
+        path.write_bytes(b"ARROW1\0\0" + b"x" * (path.stat().st_size - 8))
+    for path in artifact(own_corpus, "extract").rglob("shard-*.arrow"):
+        path.write_bytes(b"ARROW1\0\0" + b"x" * (path.stat().st_size - 8))
+    options = make_parser().parse_args(["data", *words])
+    with pytest.raises(StepError, match="a file of the corpus is damaged") as caught:
+        act(replace(composed(), store=str(own_corpus), workspace=str(own_corpus)), options)
+    assert "headwater data verify" in caught.value.fix
