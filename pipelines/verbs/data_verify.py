@@ -24,6 +24,7 @@ from pipelines.verbs.data_text import as_json, harmless
 from pipelines.verbs.planning import open_store
 
 DATA_FOLDERS = ("warc", "documents", "scores", "sketches", "train")
+DATA_FILES = {"tokenizer.json", "plan.json", "card.json"}
 
 
 def verify(settings: Settings, options: argparse.Namespace) -> int:
@@ -55,7 +56,7 @@ def _lines(checked: Mapping[str, list[str]], num_faults: int) -> Iterator[str]:
 
 
 def _is_data(made: Manifest) -> bool:
-    return any(holds(made, folder) for folder in DATA_FOLDERS)
+    return any(holds(made, folder) for folder in DATA_FOLDERS) or not DATA_FILES.isdisjoint(made.files)
 
 
 def _faults(store: Store, made: Manifest) -> Iterator[str]:

@@ -53,9 +53,10 @@ def test_a_sound_run_is_well(data: Headwater) -> None:
     found = json.loads(data("verify", "--json"))
     assert found["faults"] == 0
     assert {name.partition("@")[0] for name in found["artifacts"]} == {
-        "crawl", "extract", "score", "quality", "clean", "sketch", "dedup", "tokens",
+        "crawl", "extract", "score", "quality", "clean", "sketch", "dedup", "tokenizer",
+        "tokens", "pack", "card",
     }  # fmt: skip
-    assert "8 artifacts checked, 0 faults." in data("verify")
+    assert "11 artifacts checked, 0 faults." in data("verify")
 
 
 def test_a_flipped_byte_is_found_and_its_file_named(data: Headwater, own_corpus: Path) -> None:
