@@ -86,33 +86,33 @@ class RowBatch:
     @cached_property
     def documents(self) -> NDArray[np.int32]:
         """Which piece of a document in its row each input belongs to, from 0; -1 for PAD."""
-        numbers = np.cumsum(self._begins, axis=1, dtype=np.int32) - 1
-        return np.where(self.tokens == PAD, np.int32(-1), numbers)
+        starts = self.cu_seqlens[:-1]
+        num_rows, length = self.tokens.shape
+        numbers = np.arange(len(starts)) - np.searchsorted(starts, starts // length * length)
+        numbers[self.ids[starts // length, starts % length] == PAD] = -1
+        return np.repeat(numbers.astype(np.int32), np.diff(self.cu_seqlens)).reshape(num_rows, length)
 
     @cached_property
     def positions(self) -> NDArray[np.int32]:
         """Place of each input in its piece of a document, from 0; a run of PAD counts from 0 as well."""
-        places = np.arange(self.tokens.shape[1], dtype=np.int32)
-        last = np.maximum.accumulate(np.where(self._begins, places, 0), axis=1)
-        return places - last.astype(np.int32)
+        places = np.arange(self.tokens.size, dtype=np.int32)
+        places -= np.repeat(self.cu_seqlens[:-1], np.diff(self.cu_seqlens))
+        return places.reshape(self.tokens.shape)
 
     @cached_property
     def cu_seqlens(self) -> NDArray[np.int32]:
-        """Ends of the pieces in the inputs of all rows laid end to end, 0 in front: int32 [pieces + 1]."""
-        begins = np.flatnonzero(self._begins)
-        return np.append(begins, self._begins.size).astype(np.int32)
-
-    @cached_property
-    def _begins(self) -> NDArray[np.bool_]:
-        """Where a piece of a document, or a run of PAD, begins among the inputs."""
-        tokens = self.tokens
-        begins: NDArray[np.bool_] = tokens == BOS  # no text gives this id, so it begins every document and nothing else
-        begins[:, 0] = True
-        inside = self.spans.slots < tokens.shape[1]
-        begins[self.spans.lines[inside], self.spans.slots[inside]] = True
-        pad = tokens == PAD
-        begins[:, 1:] |= pad[:, 1:] & ~pad[:, :-1]
-        return begins
+        """0, and the ends of all pieces and runs of PAD in the inputs of all rows laid end to end: int32 [pieces + 1]."""
+        num_rows, length = self.tokens.shape
+        spans, width = self.spans, length + 1
+        # No text gives the id of <|bos|>, so it begins every document and nothing else; a slice may begin inside one.
+        begins = np.flatnonzero(self.ids.reshape(-1) == BOS)
+        rows, slots = np.divmod(begins, width)
+        filled = np.bincount(spans.lines, spans.sizes, num_rows).astype(np.int64)
+        lines = np.arange(num_rows)
+        rows = np.concatenate([lines, rows, spans.lines, lines])
+        slots = np.concatenate([np.zeros(num_rows, np.int64), slots, spans.slots, filled])
+        starts = np.unique((rows * length + slots)[slots < length])
+        return np.append(starts, num_rows * length).astype(np.int32)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.shards.permutation import permute
+from components.shards.permutation import permute, unpermute
 
 
 @given(size=st.integers(1, 3000), key=st.integers(0, 2**63 - 1))
@@ -27,6 +27,13 @@ def test_a_row_depends_on_its_own_position_alone(size: int, key: int, data: st.D
     positions = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=20)))
     one_by_one = [permute(positions[[place]], size, key)[0] for place in range(len(positions))]
     assert permute(positions, size, key).tolist() == one_by_one
+
+
+@given(size=st.integers(1, 10**12), key=st.integers(0, 2**63 - 1), data=st.data())
+def test_walking_back_gives_the_position(size: int, key: int, data: st.DataObject):
+    positions = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=20)))
+    assert unpermute(permute(positions, size, key), size, key).tolist() == positions.tolist()
+    assert permute(unpermute(positions, size, key), size, key).tolist() == positions.tolist()
 
 
 def test_keys_give_orders_that_look_unrelated():
