@@ -136,6 +136,7 @@ NETWORK, TIMEOUT, LARGE = "failed network", "failed timeout", "refused too large
 ENCODING, FETCHED = "failed content encoding", "fetched"
 DEEP = b"<div>" * 100_000 + b"<a href=/good/0>x</a>"
 MANY_LINKS = b"".join(b"<a href=//x.test/%d>" % number for number in range(100_000))
+GIANT_TAG = b"<a " + b" ".join(b"x%d=y" % number for number in range(250_000)) + b">"
 GIANT_LINKS = b"".join(b"<a href=/%s>" % (b"x" * 500_000) for number in range(5)) + b"<a href=/good/1>"
 
 
@@ -274,6 +275,7 @@ def _ways() -> list[Trick]:
             "/t/refreshes-itself", page('<meta http-equiv="refresh" content="0;url=/t/refreshes-itself">x'), (FETCHED,)
         ),
         Trick("/t/hundred-thousand-links", page(MANY_LINKS), (FETCHED,), {"http://x.test/9999": "refused scope"}),
+        Trick("/t/giant-tag", page(GIANT_TAG), (FETCHED,)),
         Trick("/t/giant-links", page(GIANT_LINKS), (FETCHED,)),
         Trick("/t/deeply-nested", page(DEEP), (FETCHED,)),
         Trick("/t/https-on-a-plain-port", _on(lambda r: _links(f"https://{r.host}/secure")), (FETCHED,)),

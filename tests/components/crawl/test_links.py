@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.crawl.links import MAX_LINKS, decode, page_links, too_deep
+from components.crawl.links import MAX_LINKS, decode, has_giant_tag, page_links, too_deep
 
 URL = "http://e.com/a/"
 UTF8 = "text/html; charset=utf-8"
@@ -66,3 +66,24 @@ def test_of_a_page_of_too_many_links_the_first_are_read():
 def test_a_base_of_a_million_characters_is_not_multiplied_by_the_links_of_the_page():
     links = b"".join(b"<a href=%d>" % number for number in range(5_000))
     assert page_links(b"<base href=/" + b"x" * 1_000_000 + b"/>" + links, UTF8, URL)[:1] == [f"{URL}0"]
+
+
+GIANTS = {
+    "names": " ".join(f"x{number}" for number in range(40_000)),
+    "values with ends of tags": " ".join(f'x{number}=">"' for number in range(20_000)),
+    "slashes": "/".join(f"x{number}" for number in range(40_000)),
+    "beginnings of tags": " ".join(f"<x{number}" for number in range(40_000)),
+}
+
+
+@pytest.mark.parametrize("inside", GIANTS.values(), ids=GIANTS)
+def test_a_tag_of_countless_attributes_does_not_reach_the_parser(inside: str):
+    page = f"<p {inside}>text</p><a href=b>x</a>"
+    assert has_giant_tag(page)
+    assert page_links(page.encode(), UTF8, URL) == [f"{URL}b"]
+
+
+def test_a_picture_in_an_attribute_and_a_long_page_are_no_giant_tags():
+    picture = "iVBORw0KGgo/AA+" * 20_000
+    assert not has_giant_tag(f'<p><img alt="x" src="data:image/png;base64,{picture}"><a href=b>x</a>')
+    assert not has_giant_tag("<p class=x id='y'>one<br><img src=x alt=\"a > b\"></p>" * 5_000)
