@@ -9,7 +9,8 @@ reads them. Documents themselves are never changed.
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -28,17 +29,23 @@ _HANZI = ((0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded text and where it comes from.
+    """Folded texts and where they come from.
 
     Attributes:
-        codes: Its code points.
-        places: For each of them, the character of the text that it stands for; ascending.
-        raw: The code points of the text itself.
+        codes: Their code points, one text after the other.
+        places: For each of them, the character that it stands for; ascending.
+        raw: The code points of the texts themselves, with a line break between two.
+        starts: For each text, its first folded code point.
+        ends: Past its last one; between two texts may lie a gap that belongs to neither.
+        firsts: For each text, its first character in `raw`.
     """
 
     codes: Codes
     places: Places
     raw: Codes
+    starts: Places
+    ends: Places
+    firsts: Places
 
 
 def fold(text: str, lang: str) -> Codes:
@@ -47,33 +54,57 @@ def fold(text: str, lang: str) -> Codes:
 
 
 def fold_with_places(text: str, lang: str) -> Folded:
-    """Folds a text and keeps track of its characters.
+    """Folds one text: all its code points are those of the one text."""
+    folded = fold_texts([text], is_cjk(lang))
+    end = int(folded.ends[0])
+    return replace(folded, codes=folded.codes[:end], places=folded.places[:end])
+
+
+def fold_texts(texts: Sequence[str], without_gaps: bool) -> Folded:
+    """Folds texts together, which costs less than one by one and changes nothing.
 
     Marks and spaces between words become one space, in Chinese and Japanese nothing. A text of marks alone is its own
     fold.
 
     Args:
-        text: The text.
-        lang: Its language, an ISO 639 code.
+        texts: The texts, at least one.
+        without_gaps: Whether they are Chinese or Japanese.
     """
-    raw: Codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    table, letters = _tables()
-    small = raw < _BASIC
-    if small.all():
-        codes, inside = table[raw], letters[raw]
-    else:
-        low = np.where(small, raw, 0)
-        codes, inside = np.where(small, table[low], raw), letters[low] | ~small
-    if not inside.any():
-        return Folded(codes, np.arange(len(raw)), raw)
-    if not is_cjk(lang):
+    raw: Codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    firsts = np.cumsum(lengths + 1) - lengths - 1
+    codes, inside = _looked_up(raw)
+    for number in np.flatnonzero(_sums(inside, firsts, firsts + lengths) == 0).tolist():
+        marks = slice(int(firsts[number]), int(firsts[number] + lengths[number]))
+        codes[marks], inside[marks] = _tables()[0].take(raw[marks].astype(np.intp)), True
+    if not without_gaps:
         gaps = inside[:-1] & ~inside[1:]
-        codes[1:][gaps] = SPACE
+        np.putmask(codes[1:], gaps, SPACE)
         inside[1:] |= gaps
     places = np.flatnonzero(inside)
-    if codes[places[-1]] == SPACE:
-        places = places[:-1]
-    return Folded(codes[places], places, raw)
+    codes = codes.take(places)
+    starts, ends = np.searchsorted(places, firsts), np.searchsorted(places, firsts + lengths)
+    if not without_gaps and len(codes):
+        ends -= (ends > starts) & (codes.take(ends - 1, mode="clip") == SPACE)
+    return Folded(codes, places, raw, starts, ends, firsts)
+
+
+def _looked_up(raw: Codes) -> tuple[Codes, NDArray[np.bool_]]:
+    """What each code point is folded to, and whether it is part of a word; beyond the basic plane all are."""
+    words = _tables()[1]
+    rows = raw.astype(np.intp)
+    if len(raw) and raw.max() >= _BASIC:
+        codes = np.where(raw < _BASIC, words.take(rows, mode="clip"), raw)
+    else:
+        codes = words.take(rows)
+    return codes, codes != 0
+
+
+def _sums(values: NDArray[np.bool_], starts: Places, ends: Places) -> Places:
+    """How many of some values are true in each stretch."""
+    sums = np.concatenate(([0], np.cumsum(values)))
+    counts: Places = sums[ends] - sums[starts]
+    return counts
 
 
 def line_spans(folded: Folded) -> tuple[Places, Places, Places, Places]:
@@ -87,8 +118,8 @@ def line_spans(folded: Folded) -> tuple[Places, Places, Places, Places]:
     starts = np.concatenate(([0], breaks + 1))
     ends = np.concatenate((breaks, [len(folded.raw)]))
     first, last = np.searchsorted(folded.places, starts), np.searchsorted(folded.places, ends)
-    filled = last > first
-    last -= filled & (folded.codes[np.maximum(last - 1, 0)] == SPACE)
+    if len(folded.codes):
+        last -= (last > first) & (folded.codes.take(last - 1, mode="clip") == SPACE)
     filled = last > first
     return starts[filled], ends[filled], first[filled], last[filled]
 
@@ -102,8 +133,8 @@ def is_hanzi(codes: Codes) -> NDArray[np.bool_]:
 
 
 @cache
-def _tables() -> tuple[Codes, NDArray[np.bool_]]:
-    """For the basic plane: what each code point is folded to, and whether it is part of a word."""
+def _tables() -> tuple[Codes, Codes]:
+    """For the basic plane: what each code point is folded to, and the same with 0 for what is no part of a word."""
     simple = simplified_forms()
     table = np.arange(_BASIC, dtype=np.uint32)
     inside = np.zeros(_BASIC, dtype=np.bool_)
@@ -114,7 +145,8 @@ def _tables() -> tuple[Codes, NDArray[np.bool_]]:
             table[code] = ord(simple.get(folded, folded))
         is_vowel_sign = unicodedata.category(char)[0] == "M" and not 0xFE00 <= code <= 0xFE0F
         inside[code] = char.isalnum() or is_vowel_sign
-    return np.where(table < _BASIC, table[table % _BASIC], table), inside  # so that folding twice is folding once
+    table = np.where(table < _BASIC, table[table % _BASIC], table)  # so that folding twice is folding once
+    return table, np.where(inside, table, 0).astype(np.uint32)
 
 
 @cache

@@ -22,9 +22,15 @@ _HALF = np.uint64(32)
 
 def mix(values: Keys) -> Keys:
     """Spreads every bit of a number over all of it."""
-    values = (values ^ (values >> _HALF)) * _SPREAD
-    values = (values ^ (values >> _HALF)) * _SPREAD
-    return values ^ (values >> _HALF)
+    spread = values >> _HALF
+    spread ^= values
+    spread *= _SPREAD
+    upper = spread >> _HALF
+    spread ^= upper
+    spread *= _SPREAD
+    np.right_shift(spread, _HALF, out=upper)
+    spread ^= upper
+    return spread
 
 
 class Stretches:
@@ -33,7 +39,10 @@ class Stretches:
     def __init__(self, codes: Codes | Keys) -> None:
         powers, self._inverse = _powers(len(codes))
         self._sums = np.zeros(len(codes) + 1, dtype=np.uint64)
-        np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * powers, out=self._sums[1:])
+        terms = codes.astype(np.uint64)
+        terms += np.uint64(1)
+        terms *= powers
+        np.cumsum(terms, out=self._sums[1:])
 
     def hashes(self, starts: Places, ends: Places) -> Keys:
         """64-bit hash of each stretch [start, end)."""
@@ -45,7 +54,10 @@ class Stretches:
         count = len(self._sums) - length
         if count < 1:
             return np.zeros(0, dtype=np.uint64)
-        return mix((self._sums[length:] - self._sums[:count]) * self._inverse[:count] + np.uint64(length))
+        sums = self._sums[length:] - self._sums[:count]
+        sums *= self._inverse[:count]
+        sums += np.uint64(length)
+        return mix(sums)
 
 
 def window_of(passage_chars: int) -> int:
@@ -53,18 +65,43 @@ def window_of(passage_chars: int) -> int:
     return max(1, passage_chars * 3 // 4)
 
 
-def fingerprints(windows: Keys, passage_chars: int) -> Keys:
+def fingerprints(stretches: Stretches, starts: Places, ends: Places, passage_chars: int) -> list[Keys]:
     """Winnowing (Schleimer, Wilkerson and Aiken 2003): the least hash of every run of neighbouring windows.
 
     Two texts that share `passage_chars` characters share all windows of one such run, so they share a fingerprint.
 
+    Args:
+        stretches: Hashes of some texts that lie one after the other.
+        starts: Where each begins.
+        ends: Where each ends.
+        passage_chars: Length of a passage.
+
     Returns:
-        The distinct fingerprints, ascending; none if the text is shorter than a passage.
+        For each text its distinct fingerprints, ascending; none if it is shorter than a passage.
     """
-    run = passage_chars - window_of(passage_chars) + 1
+    window = window_of(passage_chars)
+    run = passage_chars - window + 1
+    windows = stretches.windows(window)
     if len(windows) < run:
-        return np.zeros(0, dtype=np.uint64)
-    return np.unique(_sliding_minimum(windows, run))
+        return [np.zeros(0, dtype=np.uint64) for _ in starts]
+    least = _sliding_minimum(windows, run)
+    return [
+        _distinct(least[start : max(start, end - passage_chars + 1)]) for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _distinct(least: Keys) -> Keys:
+    is_new = np.ones(len(least), dtype=np.bool_)  # one window is the least of many neighbouring runs
+    np.not_equal(least[1:], least[:-1], out=is_new[1:])
+    return sorted_set(least[is_new])
+
+
+def sorted_set(values: Keys) -> Keys:
+    """The distinct ones of a few values, ascending."""
+    ordered = np.sort(values)
+    is_new = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
+    return ordered[is_new]
 
 
 def _sliding_minimum(values: Keys, width: int) -> Keys:

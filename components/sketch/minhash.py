@@ -35,8 +35,6 @@ class MinHasher:
     def __init__(self, bands: int, rows: int, salt: int = 0) -> None:
         self._shape = (bands, rows)
         num_bins = bands * rows
-        edges = np.arange(1, num_bins, dtype=np.uint64) * np.uint64(1 << 32) // np.uint64(num_bins)
-        self._edges = edges.astype(np.uint32)
         numbers = mix(np.arange(1, _ATTEMPTS * num_bins + 1, dtype=np.uint64)) >> np.uint64(32)
         lenders = numbers * np.uint64(num_bins) >> np.uint64(32)
         self._lenders = lenders.astype(np.int64).reshape(_ATTEMPTS, num_bins)
@@ -45,23 +43,43 @@ class MinHasher:
 
     def bands_of(self, shingles: Hashes) -> BandHashes:
         """One 64-bit hash per band of a shingle set (sorted, at least one), shape [bands]; no two bands share any."""
-        ends = np.append(np.searchsorted(shingles, self._edges), len(shingles))
-        starts = np.concatenate(([0], ends[:-1]))
-        filled = ends > starts
-        values = shingles[np.minimum(starts, len(shingles) - 1)]
-        if not filled.all():
-            self._borrow(values, filled)
-        rows = values.astype(np.uint64).reshape(self._shape) + np.uint64(1)
-        return mix((rows * self._powers).sum(axis=1, dtype=np.uint64) + self._salts)
+        bands: BandHashes = self.bands_of_sets(shingles, np.array([0, len(shingles)], dtype=np.int64))[0]
+        return bands
+
+    def bands_of_sets(self, shingles: Hashes, offsets: NDArray[np.int64]) -> BandHashes:
+        """The same for several sets, shape [sets, bands].
+
+        Args:
+            shingles: The sets one after the other, each sorted and with at least one member.
+            offsets: Where each begins, and the end of the last.
+        """
+        num_sets, num_bins = len(offsets) - 1, self._lenders.shape[1]
+        owner = np.repeat(np.arange(num_sets, dtype=np.uint64) * np.uint64(num_bins), np.diff(offsets))
+        bins = (shingles * np.uint64(num_bins) >> np.uint64(32)) + owner
+        least = np.ones(len(bins), dtype=np.bool_)  # in a sorted set the first of a bin is its least
+        np.not_equal(bins[1:], bins[:-1], out=least[1:])
+        places = np.flatnonzero(least)
+        values = np.zeros(num_sets * num_bins, dtype=np.uint32)
+        filled = np.zeros(num_sets * num_bins, dtype=np.bool_)
+        taken = bins[places].astype(np.intp)
+        values[taken], filled[taken] = shingles[places], True
+        self._borrow(values, filled)
+        rows = values.astype(np.uint64).reshape(num_sets, *self._shape) + np.uint64(1)
+        return mix((rows * self._powers).sum(axis=2, dtype=np.uint64) + self._salts)
 
     def _borrow(self, values: Hashes, filled: NDArray[np.bool_]) -> None:
         """Fills each empty bin from the first filled one on its list of lenders, else from the next filled one."""
+        num_bins = self._lenders.shape[1]
         empty = np.flatnonzero(~filled)
         for lenders in self._lenders:
-            found = filled[lenders[empty]]
-            values[empty[found]] = values[lenders[empty[found]]]
-            empty = empty[~found]
             if not len(empty):
                 return
-        full = np.flatnonzero(filled)
-        values[empty] = values[full[np.searchsorted(full, empty) % len(full)]]
+            bins = empty % num_bins
+            lender = empty - bins + lenders[bins]
+            found = filled[lender]
+            values[empty[found]] = values[lender[found]]
+            empty = empty[~found]
+        for place in empty.tolist():
+            first = place - place % num_bins
+            full = np.flatnonzero(filled[first : first + num_bins])
+            values[place] = values[first + full[np.searchsorted(full, place - first) % len(full)]]

@@ -13,12 +13,10 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from components.sketch.folding import Codes
-from components.sketch.hashing import mix
+from components.sketch.folding import Codes, Places
+from components.sketch.hashing import Stretches
 
 Hashes = NDArray[np.uint32]
-
-_MULTIPLIER = 0x9E3779B97F4A7C15
 
 
 def digest_of(folded: Codes) -> bytes:
@@ -33,17 +31,39 @@ def digest_of_bytes(content: bytes) -> bytes:
 
 def shingles_of(folded: Codes, n: int) -> Hashes:
     """The set of a folded text's character n-grams: sorted, each once, hashed to 32 bits."""
-    n = max(1, min(n, len(folded)))
-    codes = folded.astype(np.uint64)
-    count = len(codes) - n + 1
-    total = codes[:count].copy()
-    for shift in range(1, n):
-        total *= np.uint64(_MULTIPLIER)
-        total += codes[shift : shift + count]
-    hashes = np.sort(_mixed(total))
-    first = np.ones(len(hashes), dtype=np.bool_)
-    np.not_equal(hashes[1:], hashes[:-1], out=first[1:])
-    return hashes[first]
+    bounds = np.array([0, len(folded)], dtype=np.int64)
+    return shingle_sets(Stretches(folded), bounds[:1], bounds[1:], n)[0]
+
+
+def shingle_sets(stretches: Stretches, starts: Places, ends: Places, n: int) -> tuple[Hashes, Places]:
+    """The sets of several texts that lie one after the other.
+
+    Args:
+        stretches: Hashes of all of them.
+        starts: Where each begins.
+        ends: Where each ends; one shorter than a shingle is one shingle of its own.
+        n: Characters of a shingle.
+
+    Returns:
+        The sets one after the other, each sorted; and where each begins, with the end of the last.
+    """
+    counts = np.maximum(ends - starts - n + 1, 1)
+    owner = np.repeat(np.arange(len(starts)), counts)
+    first = np.cumsum(counts) - counts
+    places = np.arange(len(owner)) + (starts - first)[owner]
+    hashes = np.zeros(len(owner), dtype=np.uint64)
+    windows = stretches.windows(n)
+    whole = np.flatnonzero(ends - starts < n)
+    is_whole = np.isin(owner, whole) if len(whole) else np.zeros(len(owner), dtype=np.bool_)
+    hashes[~is_whole] = windows[places[~is_whole]]
+    hashes[first[whole]] = stretches.hashes(starts[whole], ends[whole])
+    keys = (owner.astype(np.uint64) << np.uint64(32)) | (hashes >> np.uint64(32))
+    keys.sort()
+    fresh = np.ones(len(keys), dtype=np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
+    keys = keys[fresh]
+    offsets = np.searchsorted(keys, np.arange(len(starts) + 1, dtype=np.uint64) << np.uint64(32))
+    return keys.astype(np.uint32), offsets
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:
@@ -51,8 +71,3 @@ def jaccard(first: Hashes, second: Hashes) -> float:
     both = np.sort(np.concatenate((first, second)))
     shared = int((both[1:] == both[:-1]).sum())
     return shared / (len(both) - shared)
-
-
-def _mixed(values: NDArray[np.uint64]) -> Hashes:
-    """The upper halves of numbers after their bits are spread well."""
-    return (mix(values) >> np.uint64(32)).astype(np.uint32)

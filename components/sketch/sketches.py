@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -21,13 +20,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.documents import BATCH_CHARS, BATCH_ROWS, Document
+from components.documents import BATCH_CHARS, BATCH_ROWS
 from components.publish import publish
-from components.sketch.config import SketchConfig
-from components.sketch.folding import fold_with_places, line_spans
-from components.sketch.hashing import Stretches, fingerprints, window_of
-from components.sketch.minhash import BandHashes, MinHasher
-from components.sketch.shingles import Hashes, digest_of, shingles_of
+from components.sketch.minhash import BandHashes
+from components.sketch.shingles import Hashes
 
 LANG_BYTES = 8
 SKETCHES = pa.schema(
@@ -73,35 +69,6 @@ class Sketch:
     shingles: Hashes
     lines: NDArray[np.uint64]
     passages: NDArray[np.uint64]
-
-
-def sketch_of(document: Document, config: SketchConfig) -> Sketch:
-    """Sketches one document."""
-    folded = fold_with_places(document.text, document.lang)
-    minhash = config.minhash(document.lang)
-    shingles = shingles_of(folded.codes, minhash.shingle_chars)
-    least_line, passage = config.lengths(document.lang)
-    stretches = Stretches(folded.codes)
-    _, _, first, last = line_spans(folded)
-    long = last - first >= least_line
-    windows = stretches.windows(window_of(passage)) if passage else np.zeros(0, dtype=np.uint64)
-    return Sketch(
-        document.doc_id,
-        document.url,
-        document.lang.encode()[:LANG_BYTES].ljust(LANG_BYTES, b"\0"),
-        len(document.text),
-        len(folded.codes),
-        digest_of(folded.codes),
-        _hasher(minhash.bands, minhash.rows, minhash.shingle_chars).bands_of(shingles),
-        shingles,
-        np.unique(stretches.hashes(first[long], last[long])),
-        fingerprints(windows, passage) if passage else windows,
-    )
-
-
-@cache
-def _hasher(bands: int, rows: int, shingle_chars: int) -> MinHasher:
-    return MinHasher(bands, rows, salt=shingle_chars)
 
 
 class SketchWriter:

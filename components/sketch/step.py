@@ -9,6 +9,7 @@ The step belongs before the one that drops documents by thresholds: `dedup` take
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from components.context import Context, Metrics
@@ -59,12 +60,14 @@ def _sketch_shard(task: _Task) -> Part:
 
 def _do_sketch_shard(task: _Task) -> Part:
     from components.documents import iter_shard
-    from components.sketch.sketches import SketchWriter, sketch_of
+    from components.sketch.batch import TOGETHER, sketches_of
+    from components.sketch.sketches import SketchWriter
 
     counts = dict.fromkeys(_COUNTS, 0)
+    documents = iter_shard(task.path)
+    groups = iter(lambda: list(islice(documents, TOGETHER)), [])
     with SketchWriter(task.work / "tables" / "sketches" / task.path.name) as writer:
-        for document in iter_shard(task.path):
-            row = sketch_of(document, task.config)
+        for row in (row for group in groups for row in sketches_of(group, task.config)):
             writer.add(row)
             sizes = (1, len(row.shingles), len(row.lines), len(row.passages))
             counts = {name: counts[name] + size for name, size in zip(_COUNTS, sizes, strict=True)}
