@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import ConfigError
+from components.errors import ConfigError, StepError
 from components.publish import read_json
 from pipelines.engine.manifest import Manifest
 from pipelines.engine.store import Store
@@ -24,6 +24,7 @@ from pipelines.verbs.data_trace import Station
 if TYPE_CHECKING:
     from components.shards.inverse import Visit
     from components.shards.loader import Loader
+    from components.shards.schedule import Schedule
 
 _SHOWN = 12
 
@@ -36,23 +37,22 @@ class Training:
         made: Manifest of the model.
         tokens: Folder of the token shards.
         plan: Folder of the packing plan; None where there was none.
-        order: Contents of `order.json`.
+        schedule: What determined the order of the rows.
         num_steps: Optimizer steps that it did.
     """
 
     made: Manifest
     tokens: Path
     plan: Path | None
-    order: dict[str, Any]
+    schedule: Schedule
     num_steps: int
 
     @cached_property
     def loader(self) -> Loader:
         """The rows in the order they were read."""
         from components.shards.loader import Loader
-        from components.shards.schedule import Schedule
 
-        return Loader.open(self.tokens, Schedule.from_json(self.order), self.plan)
+        return Loader.open(self.tokens, self.schedule, self.plan)
 
     def visits(self, doc_id: bytes) -> list[Visit]:
         """The steps that read a document."""
@@ -69,9 +69,20 @@ def training_of(store: Store, made: Manifest) -> Training | None:
     tokens, plan = inputs["tokens"], inputs.get("rows")
     if tokens is None or ("rows" in made.inputs and plan is None):
         return None
-    order: dict[str, Any] = read_json(store.fetch(made) / ORDER)
-    num_steps = int(order.get("steps", made.metrics.get("steps", 0)))
-    return Training(made, store.fetch(tokens), store.fetch(plan) if plan else None, order, num_steps)
+    schedule, num_steps = _order_of(store.fetch(made) / ORDER, made)
+    return Training(made, store.fetch(tokens), store.fetch(plan) if plan else None, schedule, num_steps)
+
+
+def _order_of(path: Path, made: Manifest) -> tuple[Schedule, int]:
+    """What a model says of the order it read its rows in, and how many steps it did."""
+    from components.shards.schedule import Schedule
+
+    try:
+        order = read_json(path)
+        return Schedule.from_json(order), int(str(order.get("steps", int(made.metrics.get("steps", 0)))))
+    except (KeyError, TypeError, ValueError) as error:
+        fix = f"headwater run --force {made.step} makes it again"
+        raise StepError(f"{ORDER} of {made.step} is damaged: {error}.", str(path), fix) from error
 
 
 def visited(chain: Chain, doc_id: bytes) -> Iterator[Station]:

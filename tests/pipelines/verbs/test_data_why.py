@@ -168,3 +168,10 @@ def test_a_step_that_cut_something_out_of_the_text_says_how_much(own_corpus: Pat
     texts = {station.step: station.text for station in trace(chain, Name(trained.doc_id, trained.url))}
     assert texts["dedup"].endswith("7 characters cut out here")
     assert "cut out" not in texts["clean"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"seed": "x", "steps": 1}', "not json"])
+def test_a_damaged_order_is_told_in_a_sentence(data: Headwater, own_corpus: Path, text: str) -> None:
+    path = artifact(own_corpus, "pretrain") / "order.json"
+    path.write_text(text.ljust(path.stat().st_size))
+    assert "order.json of pretrain is damaged" in data("why", "--step", "1", store=own_corpus, code=1, told=True)
