@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from components.crawl.config import CrawlConfig
 from components.crawl.fetch import Answer, Fetcher, FetchError
 from components.crawl.frontier import FEED, PAGE, SITEMAP, End, Entry, Frontier, RobotsAnswer
-from components.crawl.lanes import Lane, open_lane, read_manners
+from components.crawl.lanes import Lane, Rota, open_lane, read_manners
 from components.crawl.robots import MAX_ROBOTS_BYTES, read_robots
 from components.crawl.urls import join, robots_url
 from components.crawl.visits import BUSY, REDIRECTS, Visits
@@ -63,17 +63,21 @@ class Crawler:
         self._max_pages = max_pages
         self._until = until
         self._lanes: dict[str, Lane] = {}
+        self._rota = Rota()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pages_in_flight = 0
+        self._whole: set[int] = set()
         self._wake = asyncio.Event()
 
     def expect(self, hosts: Mapping[str, int]) -> None:
         """Notes that the frontier has something for these hosts, and how that ranks."""
         for host, priority in hosts.items():
-            lane = self._lanes.get(host) or self._lanes.setdefault(host, open_lane(host, self._frontier))
-            lane.expect(0.0)
-            if lane.queue and priority > lane.queue[-1].priority:
-                self._put_back(lane)
+            self._rota.nudge(host)
+            lane = self._lanes.get(host)
+            if lane is not None:
+                lane.expect(0.0)
+                if lane.queue and priority > lane.queue[-1].priority:
+                    self._put_back(lane)
 
     def _put_back(self, lane: Lane) -> None:
         """Gives back what a lane has not started."""
@@ -108,8 +112,7 @@ class Crawler:
                     return STOPPED
             self._wake.clear()
             late = time.monotonic() >= self._until
-            starts = (self._start(lane, group) for lane in list(self._lanes.values()))
-            wait_s = _NOTHING if late else min(starts, default=_NOTHING)
+            wait_s = _NOTHING if late else self._start_all(group)
             if wait_s == _NOTHING and not self._tasks:
                 if late or not self._visits.follow_shorter_ways():
                     return PAUSED if late else DONE
@@ -120,6 +123,28 @@ class Crawler:
             except TimeoutError:
                 continue
 
+    def _start_all(self, group: asyncio.TaskGroup) -> float:
+        """Starts what may start now; returns the seconds until more may, `_NOTHING` if that takes another event."""
+        for _ in range(_BATCH):
+            if self._is_full():
+                return _NOTHING
+            host = self._rota.next()
+            if host is None:
+                break
+            lane = self._lanes.get(host) or self._lanes.setdefault(host, open_lane(host, self._frontier))
+            wait_s = self._start(lane, group)
+            if wait_s < _NOTHING:
+                self._rota.nudge_in(host, wait_s)
+            elif self._is_full():
+                self._rota.nudge(host)
+            elif lane.is_idle():
+                del self._lanes[host]
+        return self._rota.next_in_s()
+
+    def _is_full(self) -> bool:
+        """Whether no further request may be on its way."""
+        return len(self._tasks) >= self._config.concurrency or self._at_page_cap()
+
     def _start(self, lane: Lane, group: asyncio.TaskGroup) -> float:
         """Starts what a lane may start now.
 
@@ -128,7 +153,7 @@ class Crawler:
         """
         width = 1 if lane.gap_s > 0 else self._config.host_concurrency
         settled = 0
-        while lane.in_flight < width and len(self._tasks) < self._config.concurrency and not self._at_page_cap():
+        while lane.in_flight < width and not self._is_full():
             entry = self._next(lane)
             if entry is None:
                 return _NOTHING if lane.look_at is None else max(0.0, lane.look_at - time.time())
@@ -212,6 +237,7 @@ class Crawler:
         wait_s = lane.ready_in_s()
         if wait_s > 0:
             self._frontier.note_host(lane.host, time.time() + wait_s)
+        self._rota.nudge(lane.host)
         self._wake.set()
 
     def _count(self, lane: Lane, kind: str, change: int) -> None:
@@ -263,7 +289,8 @@ class Crawler:
         before = self._visits.earlier(entry)
         types = self._config.content_types if entry.kind == PAGE else ()
         try:
-            answer = await self._fetcher.get(entry.url, types, before.validators() if before else {})
+            validators = before.validators() if before and entry.id not in self._whole else {}
+            answer = await self._fetcher.get(entry.url, types, validators)
         except FetchError as error:
             if error.transient:
                 self._try_again(lane, entry, End("failed", error.reason, error.detail), None)
@@ -275,8 +302,13 @@ class Crawler:
             fetched = self._frontier.number(PAGE, "fetched")
             if answer.status in BUSY and entry.attempts < self._config.retries:
                 self._take_busy(lane, entry, answer)
+            elif validators and self._visits.says_more(answer, before):
+                self._whole.add(entry.id)
+                self._frontier.put_back(entry, due=0.0, attempts=entry.attempts)
+                lane.expect(0.0)
             else:
-                self._visits.take(entry, answer, before)
+                self._whole.discard(entry.id)
+                self._visits.take(entry, answer, before if validators else None)
             lane.fetched += self._frontier.number(PAGE, "fetched") - fetched
         self._frontier.commit()
 

@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS urls (
     next_due REAL                    -- when to ask again
 );
 CREATE INDEX IF NOT EXISTS next_urls ON urls (host, priority DESC, depth, id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS fetched_pages ON urls (host) WHERE state = 'fetched' AND kind = 'page';
 CREATE INDEX IF NOT EXISTS shorter_ways ON urls (id) WHERE shorter;
 CREATE TABLE IF NOT EXISTS changes (
     url TEXT, at REAL, status INTEGER, digest TEXT, PRIMARY KEY (url, at)

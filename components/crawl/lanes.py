@@ -6,6 +6,8 @@ crawl that is killed, or that goes on in another process, neither asks too soon 
 
 from __future__ import annotations
 
+import heapq
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -73,6 +75,11 @@ class Lane:
         """Notes that the frontier has something for this lane from `due` on."""
         self.look_at = due if self.look_at is None else min(due, self.look_at)
 
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way or waiting, and nothing is known that is not in the frontier too."""
+        unsure = any(manners.robots.closed for manners in self.manners.values())
+        return not (self.in_flight or self.queue or unsure) and self.look_at is None
+
     def pause(self, seconds: float) -> None:
         """Asks nothing for so long."""
         self.ready_at = max(self.ready_at, time.monotonic() + seconds)
@@ -82,8 +89,46 @@ class Lane:
         return self.ready_at - time.monotonic()
 
 
+class Rota:
+    """Which lanes are to be looked at, now or later: a crawl of many hosts cannot look at all of them all the time."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, None] = {}
+        self._later: list[tuple[float, str]] = []
+        self._alarms: dict[str, float] = {}
+
+    def nudge(self, host: str) -> None:
+        """Puts a host at the end of those to be looked at now, unless it is there already."""
+        self._now.setdefault(host)
+
+    def nudge_in(self, host: str, seconds: float) -> None:
+        """Puts a host there after so long."""
+        at = time.monotonic() + seconds
+        if at < self._alarms.get(host, math.inf):
+            self._alarms[host] = at
+            heapq.heappush(self._later, (at, host))
+
+    def next(self) -> str | None:
+        """Takes off the host that is to be looked at next; None if it is nobody's turn."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            at, due = heapq.heappop(self._later)
+            if self._alarms.get(due) == at:
+                del self._alarms[due]
+                self.nudge(due)
+        host = next(iter(self._now), None)
+        if host is not None:
+            del self._now[host]
+        return host
+
+    def next_in_s(self) -> float:
+        """Seconds until it is somebody's turn; infinite if nobody waits."""
+        if self._now:
+            return 0.0
+        return max(0.0, self._later[0][0] - time.monotonic()) if self._later else math.inf
+
+
 def open_lane(host: str, frontier: Frontier) -> Lane:
-    """A host's lane, as an earlier process left it."""
+    """A host's lane, as it was left when it was closed, or when an earlier process ended."""
     lane = Lane(host, fetched=frontier.number_on(host))
     lane.pause(min(frontier.host_ready_at(host) - time.time(), _LONGEST_PAUSE_S))
     return lane

@@ -26,6 +26,8 @@ from components.crawl.frontier import End, Found
 from components.errors import StepError
 
 GONE = (404, 410)
+WISHES = ("x-robots-tag", "tdm-reservation", "tdm-policy", "link")
+"""Headers in which owners say what may be done with a page, or under which licence."""
 _HOUR_S = 3600.0
 _COLUMNS = (
     *("url", "kind", "depth", "state", "reason", "status", "etag", "last_modified", "digest", "body_bytes"),

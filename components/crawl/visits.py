@@ -18,11 +18,11 @@ from components.crawl.feeds import named_feeds, read_feed, time_of
 from components.crawl.fetch import Answer
 from components.crawl.frontier import FEED, LINK_PRIORITY, LIST_PRIORITY, PAGE, SITEMAP, End, Entry, Found, Frontier
 from components.crawl.links import page_links
-from components.crawl.recrawl import Earlier, History, timed, unchanged
+from components.crawl.recrawl import WISHES, Earlier, History, timed, unchanged
 from components.crawl.scope import Scope
 from components.crawl.sitemap import read_sitemap
 from components.crawl.urls import host_of, join, normalise
-from components.crawl.warc import IDENTICAL, NOT_MODIFIED, Origin, WarcWriter, read_links
+from components.crawl.warc import IDENTICAL, NOT_MODIFIED, Origin, WarcWriter, headers_of, read_links
 
 BUSY = frozenset((429, 500, 502, 503, 504))
 """Statuses that another try may better."""
@@ -192,6 +192,25 @@ class Visits:
         else:
             self._take_page(entry, answer)
 
+    def _wishes_differ(self, answer: Answer, before: Earlier) -> bool:
+        """Whether an answer's headers say otherwise than those of the record what may be done with the page."""
+        if self._history is None:
+            return False
+        then = headers_of(self._history.record(before), before.url)
+        now = [(name.lower(), value) for name, value in answer.headers]
+        return {one for one in now if one[0] in WISHES} != {one for one in then if one[0] in WISHES}
+
+    def says_more(self, answer: Answer, before: Earlier | None) -> bool:
+        """Whether a 304 tells of other wishes of the owner's than the record it stands for.
+
+        The page is as it was, but what may be done with it is not: it is to be fetched whole, so that its record has
+        the new headers. A header that a 304 leaves out is no news.
+        """
+        if answer.status != NOT_CHANGED or before is None or not before.kept or self._history is None:
+            return False
+        said = [(name.lower(), value) for name, value in answer.headers if name.lower() in WISHES]
+        return bool(said) and not set(said) <= set(headers_of(self._history.record(before), before.url))
+
     def _take_failure(self, entry: Entry, answer: Answer) -> None:
         """A server in trouble: nothing was learnt of the page, so it stays due."""
         before, end = self.earlier(entry), self.ended(answer, "failed", f"status {answer.status}")
@@ -209,7 +228,8 @@ class Visits:
         origin = _origin(entry, links, feeds)
         before = self.earlier(entry)
         end = self.ended(answer, "fetched")
-        if before is None or not before.kept or not unchanged(end, before) or self._history is None:
+        same = before is not None and before.kept and unchanged(end, before) and not self._wishes_differ(answer, before)
+        if not same or before is None or self._history is None:
             self._book(entry, replace(end, position=self._writer.write(answer, origin)), before)
             return
         place = self._writer.write_revisit(answer, IDENTICAL, self._history.record(before), origin)

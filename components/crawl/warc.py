@@ -229,6 +229,21 @@ def read_links(folder: Path, position: Position) -> tuple[list[str], list[str]]:
     return links, feeds
 
 
+def headers_of(group: bytes, url: str) -> list[tuple[str, str]]:
+    """Headers of the answer that a group of records holds, names in lower case.
+
+    Args:
+        group: The records.
+        url: What they are of, for the error.
+
+    Raises:
+        StepError: If they are damaged.
+    """
+    block = next(_members(group, url), b"").partition(b"\r\n\r\n")[2].partition(b"\r\n\r\n")[0]
+    lines = block.decode("latin-1").split("\r\n")[1:]
+    return [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines)]
+
+
 def _record(
     kind: str, record_id: str, date: str, url: str, media_type: str, head: list[tuple[str, str]], block: bytes
 ) -> bytes:

@@ -282,6 +282,23 @@ def test_licence_and_opt_out_headers_stay_in_the_record(run: Run, site: Site):
     assert {name: page.headers[name.lower()] for name in said} == said
 
 
+@pytest.mark.parametrize("validators", [True, False])
+def test_a_new_wish_of_the_owner_comes_into_the_record_though_the_page_is_the_same(
+    run: Run, site: Site, validators: bool
+):
+    site.validators = validators
+    site.headers["/4"] = {"X-Robots-Tag": "noindex"}
+    first, _ = run("one")
+    site.headers["/3"] = {"X-Robots-Tag": "noai"}
+    second, metrics = run("two", first)
+    (page,) = [page for page in read_pages(second.output / "warc") if page.url == site.url("/3")]
+    assert page.headers["x-robots-tag"] == "noai"
+    assert metrics["not_modified"] + metrics["same_body"] == 20
+    site.log.clear()
+    run("three", second)
+    assert max(site.asked().count(path) for path in site.asked()) == 1
+
+
 def test_metadata_tells_why_a_page_was_fetched_and_where_it_leads(run: Run, site: Site):
     context, _ = run("one")
     (path,) = (context.output / "warc").iterdir()
