@@ -31,7 +31,7 @@ SETTINGS = {
     "allow_loopback": True,
     "delay_s": 0.0,
     "backoff_s": 0.01,
-    "retries": 1,
+    "retries": 2,  # The tests share a machine: a trick must not be taken for slow because others keep us busy.
     "timeout_s": 3.0,
     "max_retry_after_s": 0.3,
     "max_redirects": 3,
@@ -159,7 +159,7 @@ def test_a_site_without_end_is_left_at_the_depth_or_the_cap(outcome: Outcome, na
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"), [("busy for years", 1), ("busy until", 1), ("busy since long", 2), ("busy somehow", 2)]
+    ("name", "asked"), [("busy for years", 1), ("busy until", 1), ("busy since long", 3), ("busy somehow", 3)]
 )
 def test_a_busy_site_is_asked_again_only_as_it_says_and_as_long_as_we_would_wait(
     outcome: Outcome, name: str, asked: int
