@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from site_server import Site, serve_site
 
 from components.context import LocalContext, local_context
+from components.crawl import crawler
 from components.crawl.config import CrawlConfig, RecrawlConfig
 from components.crawl.frontier import Frontier
 from components.crawl.lanes import ROBOTS_HOLD_S
@@ -246,3 +248,19 @@ def test_a_site_is_crawled_whole_politely_and_cheaply_again(site: Site, tmp_path
     assert sum(request.sent for request in pages) < 0.05 * sent
     again = {page.url: page.payload for page in read_pages(second.output / "warc") if page.status == 200}
     assert {"/" + url.split("/", 3)[3]: body for url, body in again.items()} == {p: site.pages[p] for p in reached}
+
+
+def test_a_crawl_of_many_hosts_keeps_only_those_at_work(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kept: list[int] = []
+
+    class Watched(crawler.Crawler):
+        def _leave(self, *arguments: Any) -> None:
+            super()._leave(*arguments)
+            kept.append(len(self._lanes))
+
+    monkeypatch.setattr(crawler, "Crawler", Watched)
+    hosts = range(1, 81)
+    site.pages = {f"127.0.0.{host}/": _links(*(site.url("/", host + step) for step in (1, 2))) for host in hosts}
+    config = _config(site, hosts=tuple(f"127.0.0.{host}:{site.port}" for host in hosts), concurrency=4)
+    assert crawl(local_context("crawl", tmp_path), config)["fetched"] == len(hosts)
+    assert max(kept) < 20
