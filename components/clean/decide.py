@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from components.clean.config import CleanConfig
 from components.clean.profiles import QUALITY, Rule, RuleBook
 from components.errors import StepError
+from components.opt_outs import OptOuts
 
 Numbers = NDArray[np.float32]
 
@@ -56,6 +57,7 @@ def decide(
     book: RuleBook,
     config: CleanConfig,
     quality: Numbers | None = None,
+    listed: OptOuts | None = None,
 ) -> Verdicts:
     """Judges documents by their scores.
 
@@ -64,7 +66,8 @@ def decide(
         documents: The same documents in the same order, with the columns source, lang, licence and opt_out at least.
         book: The rules, with the config's thresholds (`profiles.with_thresholds`).
         config: Languages, licences, opt-outs and profiles.
-        quality: Score of the step `quality` for each document, if that step ran.
+        quality: Score of the step `quality` for each document, if that step ran; NaN where it had none.
+        listed: The user's opt-out list; `documents` has the columns doc_id and url then. It wins over every setting.
 
     Returns:
         One verdict a row.
@@ -77,9 +80,12 @@ def decide(
     sources, langs, licences, opt_outs = (
         documents.column(name).to_pylist() for name in ("source", "lang", "licence", "opt_out")
     )
+    entries = _entries(documents, listed) if listed else [""] * num
     groups: dict[tuple[str, str], list[int]] = {}
     for row, (source, lang, licence, opt_out) in enumerate(zip(sources, langs, licences, opt_outs, strict=True)):
-        if opt_out and not config.keep_opted_out:
+        if entries[row]:
+            verdicts.drop(row, "opt_out", entries[row], "the opt-out list")
+        elif opt_out and not config.keep_opted_out:
             verdicts.drop(row, "opt_out", opt_out, "none")
         elif not _allows(licence, config.licences, config.refused_licences):
             verdicts.drop(row, "licence", licence or "unknown", _told(config))
@@ -91,6 +97,12 @@ def decide(
     for (profile, lang), rows in groups.items():
         _judge(np.array(rows), [rule for rule in book.profiles[profile] if rule.holds_for(lang)], columns, verdicts)
     return verdicts
+
+
+def _entries(documents: pa.RecordBatch | pa.Table, listed: OptOuts) -> list[str]:
+    """The entry of the opt-out list that covers each document; "" where none does."""
+    urls, ids = (documents.column(name).to_pylist() for name in ("url", "doc_id"))
+    return [listed.entry_for(url, doc_id) for url, doc_id in zip(urls, ids, strict=True)]
 
 
 class _Columns:

@@ -39,7 +39,12 @@ VERSION = 2
 
 
 def clean(
-    ctx: Context, config: CleanConfig, documents: Path, rules: Path | None = None, quality: Path | None = None
+    ctx: Context,
+    config: CleanConfig,
+    documents: Path,
+    rules: Path | None = None,
+    quality: Path | None = None,
+    opt_out: Path | None = None,
 ) -> Metrics:
     """Keeps the documents that break no rule.
 
@@ -49,26 +54,33 @@ def clean(
         documents: The artifact of the step `score`: documents and their scores.
         rules: A YAML file of rules, see `profiles.py`; None for those of the package.
         quality: The artifact of the step `quality`, made of the same documents.
+        opt_out: A list of hosts, pages and documents that are dropped whatever the config says, see
+            `components.opt_outs`.
 
     Returns:
         read, kept, dropped, chars, share_<language> of the three most frequent languages, and
         dropped_<rule> of the three rules that dropped most.
 
     Raises:
-        ConfigError: If the rules are refused, or the config names a rule or profile they do not have.
+        ConfigError: If the rules or the opt-out list are refused, or the config names a rule or profile that there is
+            not.
         StepError: If there is no document to read, none is kept, or scores are missing or of other documents.
     """
     from components.clean.profiles import builtin_rules, load_rules, with_thresholds
     from components.documents import shard_paths, write_summary
+    from components.opt_outs import OptOuts, read_entries
     from components.score.table import score_path
 
     rules = rules or builtin_rules()
+    lists = [opt_out] if opt_out else []
+    if opt_out:
+        OptOuts(read_entries(opt_out))  # a wrong entry is told now, not by a worker
     book = with_thresholds(load_rules(rules), config)
     shards = shard_paths(documents)
     sides = [[score_path(artifact, path) for artifact in (documents, quality) if artifact] for path in shards]
-    work = work_folder(ctx, VERSION, config, [*shards, *(path for side in sides for path in side), rules])
+    work = work_folder(ctx, VERSION, config, [*shards, *(path for side in sides for path in side), rules, *lists])
     tasks = [
-        _Task(path, tuple(side), index, work, config, book)
+        _Task(path, tuple(side), index, work, config, book, opt_out)
         for index, (path, side) in enumerate(zip(shards, sides, strict=True))
     ]
     for kind in _capped(config):
@@ -92,6 +104,7 @@ class _Task:
     work: Path
     config: CleanConfig
     book: RuleBook
+    opt_out: Path | None
 
     def counted(self, kind: str) -> Path:
         """Where the counts of this shard by host or source lie."""
@@ -150,13 +163,15 @@ def _judge(task: _Task, caps: list[str]) -> Iterator[tuple[pa.RecordBatch, pa.Re
     """The short columns of a shard's documents with their scores and verdicts, batch by batch."""
     from components.clean.caps import Counts, apply_cap
     from components.clean.decide import decide
+    from components.opt_outs import OptOuts, read_entries
     from components.publish import read_json
     from components.score.table import iter_scored
 
+    listed = OptOuts(read_entries(task.opt_out)) if task.opt_out else None
     seen: dict[str, Counts] = {kind: read_json(task.before(kind)) for kind in caps}  # type: ignore[misc]
     for documents, scores, *quality in iter_scored(task.path, *task.sides):
         numbers = quality[0].column("quality").to_numpy() if quality else None
-        verdicts = decide(scores, documents, task.book, task.config, numbers)
+        verdicts = decide(scores, documents, task.book, task.config, numbers, listed)
         for kind in caps:
             apply_cap(documents, scores, verdicts, task.config, kind, seen[kind])
         yield documents, scores, verdicts

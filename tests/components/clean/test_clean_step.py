@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from parallel_context import parallel_context
 
 from components.clean.config import CleanConfig
 from components.clean.profiles import builtin_rules
@@ -265,3 +266,32 @@ def test_a_lowest_quality_without_the_step_that_judges_it_is_refused(tmp_path: P
     with pytest.raises(StepError, match="quality") as caught:
         run(tmp_path / "run", write(tmp_path / "in", corpus()), CleanConfig(min_quality=0.5))
     assert "clean.min_quality=null" in caught.value.fix
+
+
+def test_the_users_opt_out_list_wins_over_every_setting(tmp_path: Path) -> None:
+    documents = hosts()
+    listed = tmp_path / "opt_out.txt"
+    listed.write_text(f"big.org  # asked on Monday\n{documents[70].doc_id.hex()}\n", encoding="utf-8")
+    context = local_context("clean", tmp_path / "run")
+    scored = write(tmp_path / "in", documents)
+    metrics = clean(context, CleanConfig(keep_opted_out=True), documents=scored, opt_out=listed)
+    assert metrics["kept"] == 19
+    rows = read_dropped(context.output)
+    assert {(row.rule, row.threshold) for row in rows} == {("opt_out", "the opt-out list")}
+    assert {row.value for row in rows} == {"big.org", documents[70].doc_id.hex()}
+
+
+def test_a_wrong_entry_of_the_opt_out_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "opt_out.txt").write_text("http:///\n", encoding="utf-8")
+    context = local_context("clean", tmp_path / "run")
+    with pytest.raises(ConfigError, match="no host, no URL and no id"):
+        clean(context, CleanConfig(), documents=write(tmp_path / "in", corpus()), opt_out=tmp_path / "opt_out.txt")
+
+
+def test_workers_and_their_order_change_no_byte_even_under_caps(tmp_path: Path) -> None:
+    documents = write(tmp_path / "in", hosts())
+    config = CleanConfig(max_documents_per_host=7, max_documents_per_source=12)
+    run(tmp_path / "one", documents, config)
+    with parallel_context("clean", tmp_path / "two", 2) as context:
+        clean(context, config, documents=documents)
+    assert bytes_of(tmp_path / "two" / "output") == bytes_of(tmp_path / "one" / "output")
