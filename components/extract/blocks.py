@@ -39,7 +39,7 @@ _KINDS = (
     # Inline elements that are part of their line whatever their attributes say.
     | dict.fromkeys(("b", "strong", "em", "i", "u", "code", "font", "sup", "sub"), _PLAIN)
     | dict.fromkeys(BLOCK_TAGS, _BLOCK)
-    | dict.fromkeys(INVISIBLE, _SKIPPED)
+    | dict.fromkeys(["-comment", *INVISIBLE], _SKIPPED)
 )
 _KINDS_OF_TEXT = _KINDS | dict.fromkeys(SURROUNDING, _SKIPPED)
 # Stands for a forced line break until whitespace is collapsed; no HTML text holds it (a control character).

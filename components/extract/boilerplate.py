@@ -86,12 +86,12 @@ _OPENINGS = re.compile(
       |发表评论\W*$|我要评论|网友评论\W*$|暂无评论|友情链接|(?:联系|关于)我们\W*$|网站地图|隐私政策|用户协议
       |本(?:网)?站使用.{0,8}cookie|接受.{0,6}cookie
     )""",
-    re.IGNORECASE | re.VERBOSE,
+    re.VERBOSE,
 )
-_ANYWHERE = re.compile(
-    r"all rights reserved|版权所有|版權所有|ICP[备備证證]|公网安备|转载请注明|轉載請註明|accept our cookie",
-    re.IGNORECASE,
-)
+_ANYWHERE = (
+    "all rights reserved", "版权所有", "版權所有", "icp备", "icp備", "icp证", "icp證", "公网安备", "转载请注明", "轉載請註明",
+    "accept our cookie",
+)  # fmt: skip
 OPENING_COLUMNS = 90
 # What Chinese pages tell about themselves in one line under the headline: two of these in a short line are such a line.
 _TOLD = re.compile(
@@ -136,9 +136,13 @@ def opens_boilerplate(line: str, columns: int) -> bool:
     """Tells whether a line of the page, `columns` wide (a hanzi takes two), is a phrase that boilerplate opens with."""
     if columns > 2 * OPENING_COLUMNS:
         return False
-    if _ANYWHERE.search(line) is not None or len(_TOLD.findall(line)) > 1:
+    # In small letters the pattern needs no folding of case, with which it takes three times as long.
+    line = line.lower()
+    if any(phrase in line for phrase in _ANYWHERE):
         return True
-    return columns <= OPENING_COLUMNS and _OPENINGS.search(line) is not None
+    if not line.isascii() and len(_TOLD.findall(line)) > 1:
+        return True
+    return columns <= OPENING_COLUMNS and _OPENINGS.match(line) is not None
 
 
 def opens_related(heading: str) -> bool:

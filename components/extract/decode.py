@@ -79,7 +79,9 @@ _META = re.compile(
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 # Browsers look for the label in the first 1,024 bytes; pages put it behind long scripts.
 _PRESCAN_BYTES = 65_536
-_GUESS_BYTES = 65_536
+_LOOKED_AT_BYTES = 262_144
+_GUESS_BYTES = 8_192
+_ASCII_RUN = re.compile(rb"([\x00-\x7f]{2})[\x00-\x7f]{6,}([\x00-\x7f]{2})")
 # A guess of a lower score is no better than what the page says, or than UTF-8.
 _CONVINCING = 0.5
 # A label is disbelieved if its text is not convincing and another encoding's is this good, and so much better.
@@ -153,7 +155,7 @@ def _labelled(payload: bytes, codec: str) -> str | None:
         text = _strict(payload, "cp950")  # which has a few characters of its own, the euro sign for one
     if text is None:
         return None
-    sample = payload[:_GUESS_BYTES]
+    sample = _sample(payload)
     own = _score(sample, _ALIKE.get(codec, codec), codec)
     rivals = _EAST_ASIAN if own is None else [other for other in _candidates() if other not in (codec, _WEAK)]
     if own is not None and own >= _CONVINCING:
@@ -178,6 +180,12 @@ def _labels(payload: bytes, content_type: str) -> dict[str, str]:
     return found
 
 
+def _sample(payload: bytes) -> bytes:
+    """What tells encodings apart: the bytes beyond ASCII, each with two neighbours (of which one may belong to it)."""
+    head = payload[:_LOOKED_AT_BYTES]
+    return head[:_GUESS_BYTES] if _JIS_ESCAPE in head else _ASCII_RUN.sub(rb"\1 \2", head)[:_GUESS_BYTES]
+
+
 def _strict(payload: bytes, codec: str) -> str | None:
     try:
         return payload.decode(codec)
@@ -187,7 +195,7 @@ def _strict(payload: bytes, codec: str) -> str | None:
 
 def _guess(payload: bytes, labels: dict[str, str]) -> str:
     """The most plausible codec; the page's label where it does about as well, or where nothing convinces."""
-    sample = payload[:_GUESS_BYTES]
+    sample = _sample(payload)
     scores = {codec: _score(sample, codec) or 0.0 for codec in _candidates()}
     for codec in labels.values():
         scores[codec] = scores.get(codec, 0.5 if not _faults(sample, codec) else 0.0) + 0.1
