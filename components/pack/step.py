@@ -46,7 +46,7 @@ def pack(ctx: Context, config: PackConfig, tokens: Path) -> Metrics:
     from components.shards.verify import META, read_meta
     from components.shardwise import work_folder
 
-    split = TokenSplit.open(tokens, "train")
+    split = TokenSplit.open(tokens, "train", full=True)
     meta = read_meta(tokens)
     names = [ALL] if config.group == "none" else sorted(meta["groups"][config.group]["train"])
     work = work_folder(ctx, VERSION, config, [tokens / META])

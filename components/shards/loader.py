@@ -101,7 +101,7 @@ class RowBatch:
 
     @cached_property
     def cu_seqlens(self) -> NDArray[np.int32]:
-        """0, and the ends of all pieces and runs of PAD in the inputs of all rows laid end to end: int32 [pieces + 1]."""
+        """0, and the ends of all pieces and runs of PAD, all rows of inputs laid end to end: int32 [pieces + 1]."""
         num_rows, length = self.tokens.shape
         spans, width = self.spans, length + 1
         # No text gives the id of <|bos|>, so it begins every document and nothing else; a slice may begin inside one.

@@ -106,11 +106,22 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         meta = dict(json.loads(path.read_text(encoding="utf-8")))
         if meta["format"] != FORMAT:
             return meta, f"is of format {meta['format']}, and this version reads format {FORMAT}"
-        for entry in (entry for split in SPLITS for entry in _entries(meta, split)):
-            entry["name"], entry["size"], entry["documents"], entry["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        token_schema(meta["dtype"])
+        for split in SPLITS:
+            for entry in _entries(meta, split):
+                _check_entry(entry)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         return {}, f"cannot be read ({error})"
     return meta, ""
+
+
+def _check_entry(entry: Mapping[str, Any]) -> None:
+    name, digest = entry["name"], entry["sha256"]
+    if not (isinstance(name, str) and Path(name).name == name and isinstance(digest, str)):
+        raise ValueError(f"{name!r} is no name of a shard")
+    for key in ("size", "documents", "tokens", "bytes"):
+        if not isinstance(entry[key], int):
+            raise ValueError(f"{name} has {entry[key]!r} as its {key}")
 
 
 def _entries(meta: Mapping[str, Any], split: str) -> list[dict[str, Any]]:

@@ -6,13 +6,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import ConfigError
 from components.shards.config import MixtureConfig
 from components.shards.turns import round_of
-from components.shards.weights import parse_change, whole_weights
+from components.shards.weights import MOST, parse_change, whole_weights
 
 weights_strategy = st.lists(st.integers(1, 60), min_size=1, max_size=12).map(tuple)
 
@@ -93,10 +93,13 @@ def test_an_impossible_mixture_is_refused(weights: dict[str, str], changes: dict
     assert refusal.value.fix
 
 
-@given(st.text(max_size=30))
+@pytest.mark.slow
+@settings(max_examples=10_000)
+@given(st.one_of(st.text(max_size=30), st.text("en=0.1,/ -e", max_size=20)))
 def test_any_text_as_a_change_is_read_or_refused(text: str):
     try:
-        weights = parse_change("mixture.changes.1", text)
+        weights = whole_weights("mixture", parse_change("mixture.changes.1", text))
     except ConfigError:
         return
-    assert all(name and weight for name, weight in weights.items())
+    assert all(name and weight > 0 for name, weight in weights.items())
+    assert 0 < sum(weights.values()) <= MOST

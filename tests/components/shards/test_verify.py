@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,42 @@ def test_a_shard_of_another_type_of_ids_is_found_without_hashing(tokens: Path):
     publish_json(tokens / "meta.json", meta)
     with pytest.raises(StepError, match=r"shard-00000\.arrow has other columns"):
         TokenSplit.open(tokens, "train")
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 10**6), st.floats(allow_nan=False), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
+    max_leaves=5,
+)
+
+
+def paths_of(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The way to every value inside a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from paths_of(inner, (*path, key))
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000)
+@given(data=st.data(), value=json_values)
+def test_any_value_anywhere_in_meta_is_a_fault_or_does_no_harm(whole: Path, tmp_path_factory, data, value: object):
+    tokens = tmp_path_factory.getbasetemp() / "meta"
+    if not tokens.exists():
+        shutil.copytree(whole, tokens)
+    meta = read_json(whole / "meta.json")
+    *parents, last = data.draw(st.sampled_from(list(paths_of(meta))))
+    place = meta
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    (tokens / "meta.json").write_text(json.dumps(meta))
+    faults = verify_tokens(tokens)
+    assert all(fault.path and fault.what for fault in faults)
+    if faults:
+        with pytest.raises(StepError):
+            check_tokens(tokens, full=True)
 
 
 @pytest.mark.parametrize(
