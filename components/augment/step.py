@@ -100,7 +100,7 @@ class _Batch:
 
 def _copies(ctx: Context, config: AugmentConfig, rows: Rows, synonyms: Path | None) -> tuple[list[Copy], Metrics]:
     """The copies of all examples, and the step's metrics."""
-    examples = sorted(rows.examples, key=lambda example: example.id)
+    examples = rows.examples
     table, known = _synonyms(config, examples, synonyms)
     publish_json(ctx.scratch / "synonyms.json", {"synonyms": table, "known": known})
     held_out, seed, size = frozenset(rows.held_out), ctx.seed("copies"), config.rows_at_once

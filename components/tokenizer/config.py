@@ -33,8 +33,8 @@ class TokenizerConfig:
             match first), "word" (words of the corpus, others by their bytes) or "character".
         segmenter: Where kind "word" finds Chinese words: "none" takes every character for one, "jieba" cuts the
             training text with that package (`pip install 'headwater[jieba]'`).
-        max_pieces: Train on at most so many different pieces (words, runs of Chinese), the most frequent ones: it
-            bounds the memory of training. Rare pieces are mostly long runs of Chinese that occur once.
+        table_bytes: Train on at most so many bytes of different pieces (words, runs of Chinese), the most frequent
+            ones: it bounds the memory of training. Rare pieces are mostly long runs of Chinese that occur once.
         shards_at_once: Document shards counted between two looks at whether to stop.
     """
 
@@ -44,7 +44,7 @@ class TokenizerConfig:
     min_frequency: int = 2
     kind: str = "bpe"
     segmenter: str = "none"
-    max_pieces: int = 1_000_000
+    table_bytes: int = 32_000_000
     shards_at_once: int = runtime(16)
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class TokenizerConfig:
         frequency = self.min_frequency
         require(frequency >= 1, "tokenizer.min_frequency", frequency, "must be at least 1", "tokenizer.min_frequency=2")
         require(self.path != "", "tokenizer.path", "''", "is empty", "tokenizer.path=null to train one")
-        rule, fix = "must be at least 1000", "tokenizer.max_pieces=1000000"
-        require(self.max_pieces >= 1000, "tokenizer.max_pieces", self.max_pieces, rule, fix)
+        rule, fix = "must be at least 1000", "tokenizer.table_bytes=32000000"
+        require(self.table_bytes >= 1000, "tokenizer.table_bytes", self.table_bytes, rule, fix)
         at_once, fix = self.shards_at_once, "tokenizer.shards_at_once=16"
         require(at_once >= 1, "tokenizer.shards_at_once", at_once, "must be at least 1", fix)

@@ -146,22 +146,29 @@ def iter_table(path: Path) -> Iterator[Entry]:
 def most_frequent(path: Path, limit: int) -> tuple[list[Entry], int]:
     """The entries of highest count, in the order of the table; of equal ones the first.
 
+    Args:
+        path: A table.
+        limit: Bytes that their pieces may have together.
+
     Returns:
-        At most `limit` entries, and how many occurrences of pieces were left out with the others.
+        The entries, and how many occurrences of pieces were left out with the others.
     """
-    histogram = Counter(count for _, count in iter_table(path))
+    sizes: Counter[int] = Counter()  # bytes of all pieces of one count
+    for piece, count in iter_table(path):
+        sizes[count] += len(piece.encode())
     threshold, room = 0, 0
-    for count in sorted(histogram, reverse=True):
+    for count in sorted(sizes, reverse=True):
         threshold, room = count, limit
-        limit -= histogram[count]
+        limit -= sizes[count]
         if limit <= 0:
             break
     kept: list[Entry] = []
     left_out = 0
     for piece, count in iter_table(path):
-        if count > threshold or (count == threshold and room > 0):
+        if count == threshold:
+            room -= len(piece.encode())
+        if count > threshold or (count == threshold and room >= 0):
             kept.append((piece, count))
-            room -= count == threshold
         else:
             left_out += count
     return kept, left_out

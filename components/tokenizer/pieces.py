@@ -6,7 +6,8 @@ The cut follows GPT-4's idea (words with their leading space, short digit groups
   before it, so that a vocabulary holds the same word again behind a comma, a full stop and an opening quotation mark.
   Inside the run BPE finds the words: Chinese has no spaces to cut at. The price, measured on reviews and news: 1 % more
   Chinese tokens at 4,096 ids, 4 % at 16,384; English is the same.
-- Digits go in groups of two, not three: a thousand three-digit tokens would be a waste among a few thousand.
+- Digits go in groups of two, not three: a thousand three-digit tokens would be a waste among a few thousand. The first
+  group takes the space before it, as words do: 1.4 % fewer English tokens at 16,384 ids.
 - Runs of white space are cut after 64. Looking for the end of a longer run goes over it again for every try: a
   megabyte of spaces takes the square of its time, and the regex engine of `tiktoken` a stack that it does not have.
 
@@ -63,7 +64,7 @@ def _pattern(many: str, chinese: str) -> str:
         chinese,
         # a word of any other script, with the space or mark before it
         r"[^\r\n\p{L}\p{N}]?[[\p{L}\p{M}]&&[^\p{Han}]]" + many,
-        r"\p{N}{1,2}",
+        r" ?\p{N}{1,2}",
         r" ?[^\s\p{L}\p{N}]" + many + r"[\r\n]*",  # punctuation, with the line break that it ends
         r"\s{0,64}[\r\n]" + many,
         r"\s{1,64}(?!\S)",  # spaces but the last, which belongs to the word after it

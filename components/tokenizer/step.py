@@ -118,7 +118,7 @@ def _table(ctx: Context, config: TokenizerConfig, documents: Path) -> tuple[list
     ]
     parts = map_in_waves(ctx, count_share, shares, config.shards_at_once, "shards counted")
     merge_tables([share.target for share in shares], work / "all.arrow")
-    table, left_out = most_frequent(work / "all.arrow", config.max_pieces)
+    table, left_out = most_frequent(work / "all.arrow", config.table_bytes)
     shutil.rmtree(work)
     totals = {name: sum(int(str(part[name])) for part in parts) for name in ("documents", "bytes")}
     return table, Counter(totals | {"left_out": left_out})

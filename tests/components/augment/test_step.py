@@ -111,6 +111,16 @@ def test_a_copy_does_not_depend_on_other_rows(tmp_path: Path, synonyms: Path):
     assert some < set(outputs(tmp_path / "b", labelled(40), config, synonyms).splitlines())
 
 
+def test_rows_of_one_text_and_other_ids_are_varied_apart(tmp_path: Path):
+    rows: list[dict[str, object]] = [
+        {"id": str(number), "text": " ".join(f"word{at}" for at in range(40)), "label": 1} for number in range(2)
+    ]
+    ctx = context(tmp_path / "step")
+    augment(ctx, AugmentConfig(insert_rate=0, replace_rate=0), file=write_lines(tmp_path / "rows.jsonl", rows))
+    texts = [row["text"] for row in read_lines(ctx.output / "train.jsonl") if "parent" in row]
+    assert len(set(texts)) == len(texts) == 8
+
+
 def test_another_seed_gives_other_copies(tmp_path: Path):
     first, second = context(tmp_path / "a"), local_context("augment", tmp_path / "b", base_seed=1)
     file = write_lines(tmp_path / "rows.jsonl", labelled())

@@ -86,11 +86,18 @@ def test_the_most_frequent_entries_are_kept_in_order_and_ties_go_to_the_first(tm
     assert most_frequent(tmp_path / "t.arrow", 9) == ([("a", 2), ("b", 5), ("c", 2), ("d", 1), ("e", 2)], 0)
 
 
-@given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=30), limit=st.integers(1, 40))
-def test_what_is_kept_is_no_rarer_than_what_is_left_out(tmp_path_factory, counts: list[int], limit: int):
+@given(
+    entries=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=30), limit=st.integers(1, 90)
+)
+def test_what_is_kept_fits_and_is_no_rarer_than_what_is_left_out(
+    tmp_path_factory, entries: list[tuple[int, int]], limit: int
+):
     path = tmp_path_factory.mktemp("table") / "t.arrow"
-    entries = [(f"{number:03d}", count) for number, count in enumerate(counts)]
-    write_table(path, entries)
+    table = [(chr(0x4E00 + number) * length, count) for number, (count, length) in enumerate(entries)]
+    write_table(path, table)
     kept, left_out = most_frequent(path, limit)
-    assert kept == sorted(sorted(entries, key=lambda entry: (-entry[1], entry[0]))[:limit])
-    assert left_out == sum(counts) - sum(count for _, count in kept)
+    ordered = sorted(table, key=lambda entry: (-entry[1], entry[0]))
+    sizes = [len(piece.encode()) for piece, _ in ordered]
+    number = sum(sum(sizes[: at + 1]) <= limit for at in range(len(ordered)))
+    assert kept == sorted(ordered[:number])
+    assert left_out == sum(count for _, count in ordered[number:])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from components.tokenizer.counting import count_texts
 from components.tokenizer.load import TextTokenizer
 from components.tokenizer.special import SPECIAL_TOKENS
-from components.tokenizer.train import TIE, train
+from components.tokenizer.train import TIE, _repeated, train, train_bpe
 
 NUM_SPECIAL = len(SPECIAL_TOKENS)
 LOOK_ALIKES = ("＜|end|＞", "<｜end｜>", "<\u200b|end|>", "‹|end|›", "<|еnd|>", "<|END|>", "<|end\u0301|>")
@@ -113,6 +116,24 @@ def test_wordpiece_takes_the_longest_match_and_knows_the_inside_of_a_word():
 def test_a_long_run_of_anything_takes_time_in_proportion(any_kind: TextTokenizer, text: str):
     run = text * (20_000 // len(text))
     assert any_kind.decode(any_kind.encode(run)) == run  # with the square of the length, minutes
+
+
+@pytest.mark.parametrize("count", [1, 7, 99_999, 250_001])
+def test_the_trainer_is_fed_every_piece_as_often_as_it_was_counted(count: int):
+    fed = Counter(" ".join(_repeated([("ab", count), ("c", 2)])).split())
+    assert fed == {"ab": count, "c": 2}
+
+
+def test_merges_are_those_of_the_librarys_trainer_on_the_texts_themselves(make_sentences):
+    texts = make_sentences(300)
+    ours = train_bpe(texts, 500, 2)
+    theirs = Tokenizer(models.BPE())
+    theirs.pre_tokenizer = ours.pre_tokenizer
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    settings = {"max_token_length": 24, "show_progress": False, "initial_alphabet": alphabet}
+    trainer = trainers.BpeTrainer(vocab_size=500, min_frequency=2, special_tokens=list(SPECIAL_TOKENS), **settings)
+    theirs.train_from_iterator(texts, trainer)
+    assert json.loads(ours.to_str())["model"] == json.loads(theirs.to_str())["model"]
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ def test_few_pieces_may_be_learned_from_and_what_is_left_out_is_told(tmp_path: P
     rows = [Document(make_doc_id("test", text, b""), "test", text, "en", "", text) for text in texts]
     write_shard(tmp_path / "documents", 0, Outcome(rows))
     documents = tmp_path / "documents"
-    tokenizer(ctx, TokenizerConfig(vocab_size=340, max_pieces=1000), documents=documents)
+    tokenizer(ctx, TokenizerConfig(vocab_size=320, table_bytes=5000), documents=documents)
     assert "rare pieces left out" in (tmp_path / "step" / "journal.jsonl").read_text()
 
 
@@ -239,7 +239,7 @@ def test_a_stop_is_heard_before_training(tmp_path: Path):
         {"kind": "sentences"},
         {"segmenter": "jieba"},
         {"vocab_size": 400, "kind": "wordpiece"},
-        {"max_pieces": 9},
+        {"table_bytes": 9},
         {"shards_at_once": 0},
     ],
 )
