@@ -65,10 +65,14 @@ def crawl(ctx: Context, config: CrawlConfig, site: Path | None = None, previous:
         MachineError: If the disk is full.
     """
     from components.crawl.partition import Part
+    from components.crawl.recrawl import History
     from components.crawl.scope import Scope
 
     seeds = _seeds(config)
     Scope(config)  # Refuses rules that are none before anything is asked for.
+    if previous is not None:
+        with History(previous):  # So with an earlier crawl that is none.
+            pass
     lists = [Path(config.opt_out_file)] if config.opt_out_file else []
     folder = work_folder(ctx, VERSION, config, [*lists, *([previous / "frontier.sqlite"] if previous else [])])
     count = _number_of_parts(folder, 1 if site else config.workers)

@@ -255,9 +255,11 @@ def test_a_304_that_was_not_asked_for_is_a_failure(run: Run, site: Site):
     assert metrics["failed"] == 1
 
 
-def test_an_artifact_that_is_no_crawl_is_refused_with_a_sentence(run: Run, tmp_path: Path):
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to look like one" * 99, b"", None])
+def test_an_artifact_that_is_no_crawl_is_refused_with_a_sentence(run: Run, tmp_path: Path, content: bytes | None):
     context = local_context("crawl", tmp_path / "none")
-    (context.output / "frontier.sqlite").write_bytes(b"no database at all, but long enough to look like one" * 99)
+    if content is not None:
+        (context.output / "frontier.sqlite").write_bytes(content)
     with pytest.raises(StepError, match="earlier crawl cannot be gone on from"):
         run("two", context)
 
