@@ -103,6 +103,9 @@ def serve_site(site: Site, port: int = 0) -> Iterator[Site]:
         block_on_close = False
         request_queue_size = 128
 
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Says nothing: a crawler that is killed breaks its connections."""
+
     server = Server(("0.0.0.0", port), Handler)
     site.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
