@@ -91,11 +91,13 @@ class Page:
     Attributes:
         blocks: Its blocks, in reading order.
         containers: Its block elements, parents before children.
+        parents: For each of them the index of the one around it, -1 for the outermost: what most loops are over.
         passed: Texts of inline elements that were passed over for their names: dates often stand there.
     """
 
     blocks: list[Block] = field(default_factory=list)
     containers: list[Container] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
 
 
@@ -110,8 +112,9 @@ def read_blocks(tree: LexborHTMLParser, landmarks: bool) -> Page:
     if tree.body is None:
         return page
     kinds = _KINDS if landmarks else _KINDS_OF_TEXT
-    blocks, containers = page.blocks, page.containers
+    blocks, containers, parents = page.blocks, page.containers, page.parents
     containers.append(Container(-1, "body", "", False, False))
+    parents.append(-1)
     open_containers, open_tags, nodes = [0], ["body"], [tree.body.iter(include_text=True)]
     pieces: list[str] = []
     link_chars = in_link = in_pre = 0
@@ -159,6 +162,7 @@ def read_blocks(tree: LexborHTMLParser, landmarks: bool) -> Page:
                     link_chars = 0
                     parent = open_containers[-1]
                     open_containers.append(len(containers))
+                    parents.append(parent)
                     if suspect and tag in _KEPT_WHOLE:
                         suspect = ""
                     containers.append(Container(parent, tag, suspect, comments, teaser))

@@ -67,7 +67,9 @@ def resolve(base: str, references: Iterable[str]) -> list[str]:
 
 def _plain(reference: str, origin: str, folder: str) -> str | None:
     """The target of a reference that needs no normalising but for a missing slash; None for any other."""
-    path, mark, query = reference.partition("#")[0].partition("?")
+    path, mark, query = reference, "", ""
+    if "#" in reference or "?" in reference:
+        path, mark, query = reference.partition("#")[0].partition("?")
     if mark and not (query and _is_plain_query(query)):
         return None
     if path.startswith("http"):

@@ -81,8 +81,7 @@ def _trusted(page: Page, columns: list[int]) -> list[bool]:
     leading = _leading_away(page) if any(container.teaser for container in page.containers) else frozenset[int]()
     suspect = [False] * len(page.containers)
     remarks = [False] * len(page.containers)
-    for index, container in enumerate(page.containers):
-        parent = container.parent
+    for index, (container, parent) in enumerate(zip(page.containers, page.parents, strict=True)):
         own = bool(container.suspect) and held[container.suspect] < _SHARE_OF_PARDON * mass[0]
         suspect[index] = own or index in leading or (parent >= 0 and suspect[parent])
         remarks[index] = container.comments or (parent >= 0 and remarks[parent])
@@ -110,8 +109,10 @@ def _mass(page: Page, amounts: list[int]) -> list[int]:
     mass = [0] * len(page.containers)
     for block, amount in zip(page.blocks, amounts, strict=True):
         mass[block.container] += amount
+    parents = page.parents
     for index in range(len(mass) - 1, 0, -1):  # children come after their parents
-        mass[page.containers[index].parent] += mass[index]
+        if mass[index]:
+            mass[parents[index]] += mass[index]
     return mass
 
 
@@ -191,10 +192,12 @@ def _is_line(tag: str) -> bool:
 
 
 def _inside(page: Page, main: int) -> list[bool]:
-    inside = [main < 0 or index == main for index in range(len(page.containers))]
-    for index, container in enumerate(page.containers):
-        if container.parent >= 0 and inside[container.parent]:
-            inside[index] = True
+    """For each container whether it is the main one or in it."""
+    if main <= 0:
+        return [True] * len(page.parents)
+    inside: list[bool] = []
+    for index, parent in enumerate(page.parents):
+        inside.append(index == main or (parent >= main and inside[parent]))
     return inside
 
 
@@ -223,11 +226,9 @@ _IN_LISTS = frozenset(("li", "dd", "dt", "p", "div", "h2", "h3", "h4", "h5", "h6
 def _groups(page: Page) -> list[int]:
     """For each container the list that it is an item of, -1 if of none."""
     groups: list[int] = []
-    for index, container in enumerate(page.containers):
-        if container.tag in _LISTS:
-            groups.append(index)
-        else:
-            groups.append(groups[container.parent] if container.tag in _IN_LISTS and container.parent >= 0 else -1)
+    for index, (container, parent) in enumerate(zip(page.containers, page.parents, strict=True)):
+        tag = container.tag
+        groups.append(index if tag in _LISTS else groups[parent] if tag in _IN_LISTS and parent >= 0 else -1)
     return groups
 
 
