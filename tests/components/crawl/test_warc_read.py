@@ -70,6 +70,16 @@ def test_a_file_cut_off_anywhere_inside_a_record_is_refused_with_its_name_and_an
         assert "byte" in failure.value.where
 
 
+@pytest.mark.parametrize("way", ["gzip members", "plain"])
+def test_of_a_file_cut_off_the_last_half_record_is_not_given_as_a_page(tmp_path: Path, way: str):
+    content, name = WAYS[way]
+    (tmp_path / name).write_bytes(content[:-60])
+    given_pages: list[Page] = []
+    with pytest.raises(StepError):
+        given_pages.extend(read_file(tmp_path / name))
+    assert [page.payload for page in given_pages] == [b"<p>%d" % number * 30 for number in range(2)]
+
+
 @given(st.integers(0, len(WAYS["gzip members"][0]) - 1), st.integers(1, 255))
 def test_a_changed_byte_gives_an_error_or_the_same_pages(
     tmp_path_factory: pytest.TempPathFactory, place: int, change: int

@@ -211,6 +211,18 @@ def test_lines_are_counted_where_they_begin(tmp_path: Path, size: int):
     assert sum(rows.count_lines(source, *one) for one in ranges) == 5
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 13, 50, 1000])
+def test_pieces_of_any_size_give_every_row_once_with_its_number(tmp_path: Path, size: int):
+    path = _write(tmp_path / "a.jsonl", {"a": 1}, {"b": 22}, b"", {"c": "x" * 100}, {"d": 4})
+    (source,) = find_sources([str(path)], "files")
+    found, before = [], 0
+    for begin in range(0, source.size, size):
+        end = min(begin + size, source.size)
+        found += rows.read_rows(rows.Piece(source, begin, end, before), frozenset(), "file", 1000)
+        before += rows.count_lines(source, begin, end)
+    assert [(row.number, *row.values) for row in found] == [(1, "a"), (2, "b"), (4, "c"), (5, "d")]
+
+
 def test_where_files_lie_and_when_they_were_written_does_not_show(tmp_path: Path, run_files):
     first = run_files(_write(tmp_path / "x/one/a.jsonl", {"text": EN}).parent.parent, place="first")
     second = run_files(_write(tmp_path / "y/z/one/a.jsonl", {"text": EN}).parent.parent, place="second")
