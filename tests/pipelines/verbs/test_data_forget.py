@@ -9,6 +9,9 @@ from pathlib import Path
 
 from corpus_help import STEPS, Headwater, artifact, corpus, data, own_corpus  # noqa: F401  (fixtures)
 
+from components.clean.config import CleanConfig
+from components.clean.step import clean
+from components.context import local_context
 from components.crawl.config import CrawlConfig
 from components.crawl.scope import Scope
 from components.crawl.warc_read import open_record
@@ -130,3 +133,13 @@ def test_records_of_archives_from_elsewhere_are_found_by_reading_them(corpus: Pa
     shutil.copytree(artifact(corpus, "crawl") / "warc", tmp_path / "warc")
     opted = OptOuts([TALK])
     assert _records(tmp_path, opted, {TALK}) == _records(artifact(corpus, "crawl"), opted, set()) != {}
+
+
+def test_the_step_clean_drops_what_was_entered(data: Headwater, own_corpus: Path, tmp_path: Path) -> None:
+    forgotten_ids = forgotten(data, TALK)["documents"]
+    data("forget", TALK, "--apply", store=own_corpus)
+    ctx = local_context("clean", tmp_path / "again")
+    clean(ctx, CleanConfig(), documents=artifact(own_corpus, "score"), opt_out=own_corpus / FILE)
+    dropped = [row.doc_id.hex() for row in read_dropped(ctx.output) if row.rule == "opt_out"]
+    scored = {document.doc_id.hex() for document in read_documents(artifact(own_corpus, "score"))}
+    assert set(dropped) == set(forgotten_ids) & scored != set()
