@@ -46,9 +46,13 @@ class IngestWarcConfig:
 
     def __post_init__(self) -> None:
         require(
-            bool(self.content_types), "ingest.content_types", "[]", "names none", "ingest.content_types=[text/html]"
+            bool(self.content_types),
+            "ingest_warc.content_types",
+            "[]",
+            "names none",
+            "ingest_warc.content_types=[text/html]",
         )
-        _at_least_one(self, "max_page_bytes", "wave_files")
+        _at_least_one("ingest_warc", self, "max_page_bytes", "wave_files")
 
 
 @dataclass(frozen=True)
@@ -86,29 +90,41 @@ class IngestFilesConfig:
     wave_pieces: int = runtime(16)
 
     def __post_init__(self) -> None:
-        require(bool(self.source), "ingest.source", repr(self.source), "must not be empty", "ingest.source=files")
+        require(
+            bool(self.source),
+            "ingest_files.source",
+            repr(self.source),
+            "must not be empty",
+            "ingest_files.source=files",
+        )
         for name in self.fields:
-            require_choice("ingest.fields", name, tuple(FIELDS))
-        require_choice("ingest.split", self.split, ("file", "paragraph", "line"))
+            require_choice("ingest_files.fields", name, tuple(FIELDS))
+        require_choice("ingest_files.split", self.split, ("file", "paragraph", "line"))
         require(
             self.lang == "" or (self.lang.isascii() and self.lang.isalpha() and self.lang.islower()),
-            "ingest.lang",
+            "ingest_files.lang",
             self.lang,
             "is no ISO 639 code",
-            "ingest.lang=zh",
+            "ingest_files.lang=zh",
         )
-        require(1 <= self.shards <= 65_536, "ingest.shards", self.shards, "must be 1 to 65536", "ingest.shards=8")
+        require(
+            1 <= self.shards <= 65_536,
+            "ingest_files.shards",
+            self.shards,
+            "must be 1 to 65536",
+            "ingest_files.shards=8",
+        )
         require(
             0 <= self.max_replaced_share <= 1,
-            "ingest.max_replaced_share",
+            "ingest_files.max_replaced_share",
             self.max_replaced_share,
             "must be between 0 and 1",
-            "ingest.max_replaced_share=0.01",
+            "ingest_files.max_replaced_share=0.01",
         )
-        _at_least_one(self, "max_row_bytes", "piece_mib", "wave_pieces")
+        _at_least_one("ingest_files", self, "max_row_bytes", "piece_mib", "wave_pieces")
 
 
-def _at_least_one(config: IngestWarcConfig | IngestFilesConfig, *names: str) -> None:
+def _at_least_one(step: str, config: IngestWarcConfig | IngestFilesConfig, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        require(value >= 1, f"ingest.{name}", value, "must be at least 1", f"ingest.{name}=16")
+        require(value >= 1, f"{step}.{name}", value, "must be at least 1", f"{step}.{name}=16")

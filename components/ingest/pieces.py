@@ -140,7 +140,7 @@ def _row_groups(source: Source, size: int) -> Iterator[Piece]:
         raise StepError(
             f"{source.name} is no Parquet file: {str(error).splitlines()[0]}.",
             where=source.url,
-            fix="make the file again, or take it out of ingest.paths",
+            fix="make the file again, or take it out of source.paths",
         ) from error
     begin = rows = taken = bytes_taken = 0
     for number, (num_rows, num_bytes) in enumerate(shape):

@@ -126,7 +126,7 @@ def _named_errors(source: Source) -> Iterator[None]:
         raise StepError(
             f"{source.name} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
             where=source.url,
-            fix="make the file again, or take it out of ingest.paths",
+            fix="make the file again, or take it out of source.paths",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The files that `ingest.paths` names, wherever they lie, and one word for what they hold.
+"""The files that a list of paths (`source.paths`) names, wherever they lie, and one word for what they hold.
 
 A file is known by its name below the folder or glob that found it, never by where that lies: moving a corpus changes
 neither rows nor keys. Local files are opened as such, all else through fsspec (S3, GCS, Azure ...), which asks for the
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from components.errors import MachineError, StepError
+from components.errors import ConfigError, MachineError, StepError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -67,18 +67,18 @@ def find_sources(paths: Sequence[str], kind: str) -> list[Source]:
         kind: "warc" or "files": files with other endings are passed over.
 
     Raises:
-        StepError: If a path names no such file.
+        ConfigError: If a path names no such file.
         MachineError: If the package for a kind of store is missing.
     """
     if not paths:
-        raise StepError("No input is named.", where="ingest.paths", fix="set ingest.paths=[/data/corpus/*]")
+        raise ConfigError("No input is named.", where="source.paths", fix="set source.paths=[/data/corpus/*]")
     found: dict[str, Source] = {}
     for path in paths:
         sources = _remote(path, ENDINGS[kind]) if "://" in path else _local(path, ENDINGS[kind])
         if not sources:
-            raise StepError(
+            raise ConfigError(
                 f"{path} names no file that can be read.",
-                where="ingest.paths",
+                where="source.paths",
                 fix=f"check the path; known endings are {', '.join(ENDINGS[kind])}",
             )
         found.update((source.url, source) for source in sources)
@@ -97,7 +97,7 @@ def fingerprint(paths: Sequence[str], kind: str) -> str:
         kind: See `find_sources`.
 
     Raises:
-        StepError: If a path names no file.
+        ConfigError: If a path names no file.
     """
     return _word_for(find_sources(paths, kind))
 
@@ -112,7 +112,7 @@ def check_unchanged(planned: str, sources: Sequence[Source]) -> str:
     if planned and planned != now:
         raise StepError(
             "The input files have changed since the run was planned.",
-            where="ingest.paths",
+            where="source.paths",
             fix="run again, when nobody writes to them any more",
         )
     return now
@@ -193,7 +193,7 @@ def _remote(url: str, endings: Sequence[str]) -> list[Source]:
         found = [Source(*_described(files, scheme, one, below)) for one in paths if not files.isdir(one)]
     except (OSError, ValueError) as error:
         raise StepError(
-            f"{url} cannot be listed: {error}.", "ingest.paths", "check the URL and the access to it"
+            f"{url} cannot be listed: {error}.", "source.paths", "check the URL and the access to it"
         ) from error
     return [one for one in found if one.name.lower().endswith(tuple(endings)) and not _hidden(one.name)]
 
@@ -214,9 +214,9 @@ def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         files, path = url_to_fs(url)
     except ImportError as error:
-        raise MachineError(f"{url} needs a package: {error}.", "ingest.paths", "install it (for S3: s3fs)") from error
+        raise MachineError(f"{url} needs a package: {error}.", "source.paths", "install it (for S3: s3fs)") from error
     except ValueError as error:
-        raise StepError(
-            f"{url} is of no known kind: {error}.", "ingest.paths", "use s3://, gs://, az:// or a path"
+        raise ConfigError(
+            f"{url} is of no known kind: {error}.", "source.paths", "use s3://, gs://, az:// or a path"
         ) from error
     return files, str(path)

@@ -45,7 +45,8 @@ def ingest_warc(ctx: Context, config: IngestWarcConfig) -> Metrics:
         files, read, kept, skipped (records), bytes (of the copied records), damaged (files).
 
     Raises:
-        StepError: If there is no file, one is damaged, one has changed since the plan, or no page is found.
+        ConfigError: If a path names no file.
+        StepError: If a file is damaged, one has changed since the plan, or no page is found.
     """
     from components.ingest.archives import CopyTask, copy_archive
     from components.ingest.sources import check_unchanged, find_sources
@@ -65,8 +66,8 @@ def ingest_warc(ctx: Context, config: IngestWarcConfig) -> Metrics:
     if not summary["kept"]:
         raise StepError(
             f"No page of the {len(sources)} WARC files can be used: {summary['skipped'] or 'they hold no answers'}.",
-            where="ingest.paths",
-            fix="check that they hold HTML answers, or set ingest.content_types to what they hold",
+            where="source.paths",
+            fix="check that they hold HTML answers, or set ingest_warc.content_types to what they hold",
         )
     kept, read, size = (float(str(summary[key])) for key in ("kept", "read", "bytes"))
     damaged = float(sum(bool(part["damage"]) for part in parts))
@@ -87,7 +88,8 @@ def ingest_files(ctx: Context, config: IngestFilesConfig) -> Metrics:
         read, kept, dropped (rows), chars (of text), share_<language> for the three most frequent languages.
 
     Raises:
-        StepError: If there is no file, one is damaged, one has changed since the plan, or no row has a text.
+        ConfigError: If a path names no file.
+        StepError: If a file is damaged, one has changed since the plan, or no row has a text.
     """
     from components.documents import write_summary
     from components.ingest.pieces import make_documents, plan_tasks
@@ -196,6 +198,8 @@ def _nothing_kept(summary: Part, parts: Sequence[Part], config: IngestFilesConfi
     seen = f" Rows have {', '.join(names)}, not {field}." if names and field not in names else ""
     return StepError(
         f"None of {read} rows became a document ({rules_told(summary) or 'the files are empty'}).{seen}",
-        where="ingest.paths",
-        fix="say where the text is: ingest.fields={text: content}" if seen else "look into dropped/, or at the files",
+        where="source.paths",
+        fix="say where the text is: ingest_files.fields={text: content}"
+        if seen
+        else "look into dropped/, or at the files",
     )

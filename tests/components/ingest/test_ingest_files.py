@@ -281,14 +281,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, run_files, name: st
 def test_a_text_in_another_field_is_told_by_name(tmp_path: Path, run_files):
     with pytest.raises(StepError, match="Rows have body, url, not text") as failure:
         run_files(_write(tmp_path / "a.jsonl", {"body": EN, "url": "x"}))
-    assert "ingest.fields" in failure.value.fix
+    assert "ingest_files.fields" in failure.value.fix
 
 
 def test_a_path_that_names_nothing_is_refused(tmp_path: Path, run_files):
     for path in (tmp_path / "none.jsonl", tmp_path / "*.jsonl", tmp_path):
-        with pytest.raises(StepError, match="names no file"):
+        with pytest.raises(ConfigError, match="names no file"):
             run_files(path)
-    with pytest.raises(StepError, match="No input"):
+    with pytest.raises(ConfigError, match="No input"):
         run_files()
 
 
@@ -328,7 +328,7 @@ def test_files_in_any_fsspec_store_are_read(run_files):
 
 
 def test_a_store_nobody_knows_is_refused(run_files):
-    with pytest.raises(StepError, match="no known kind"):
+    with pytest.raises(ConfigError, match="no known kind"):
         run_files("klingon://corpus/a.jsonl")
 
 
@@ -345,5 +345,5 @@ def test_a_store_nobody_knows_is_refused(run_files):
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(settings):
-    with pytest.raises(ConfigError, match=f"ingest.{next(iter(settings))}"):
+    with pytest.raises(ConfigError, match=f"ingest_files.{next(iter(settings))}"):
         IngestFilesConfig(**settings)
