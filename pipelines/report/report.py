@@ -21,6 +21,7 @@ from pipelines.engine.manifest import Manifest
 from pipelines.engine.store import Found
 from pipelines.report.blocks import Block, Code, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from pipelines.report.curves import Series, line_chart
+from pipelines.report.data import corpus_blocks
 from pipelines.report.diagram import mermaid, svg
 from pipelines.report.scores import STAGES, score_table
 from pipelines.tracking.convert import masked
@@ -104,6 +105,7 @@ def sections(facts: Facts) -> Iterator[Block]:
     yield from _errors(facts)
     yield from _steps(facts)
     yield from _funnel(facts)
+    yield from corpus_blocks(facts.read("card", "card.json"))
     yield from _charts(facts)
     yield from _samples(facts)
     yield from _provenance(facts)

@@ -403,4 +403,4 @@ def override_of(rule: str, value: str) -> str:
         return f"clean.{rule}={value}"
     if rule in CAPS or rule in _EXTRA:
         return f"clean.{rule}=null"
-    return f"'++clean.thresholds={{{rule}: {value}}}'"  # `++`: the key may be there, or not
+    return f"clean.thresholds.{rule}={value}"
