@@ -135,7 +135,7 @@ def test_a_very_short_question_counts_only_as_a_sentence_with_its_answer(benchma
 
 def test_a_form_of_words_that_many_items_share_proves_nothing(benchmark: Benchmark, check: Check) -> None:
     form = "Please answer the following question in one short sentence and give the reason for what you say:"
-    items = benchmark(*({"question": f"{form} {make_text('en', 100 + seed, 90)}"} for seed in range(30)))
+    items = benchmark(*({"question": f"{form} {make_text('en', 100 + seed, 30)}"} for seed in range(30)))
     metrics, _ = check([f"{AROUND}\n{form}\n{AROUND}"], items)
     assert (metrics["contaminated"], metrics["checked"]) == (0, 30)
 

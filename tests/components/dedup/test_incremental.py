@@ -61,7 +61,7 @@ def test_every_third_document_in_a_delivery_of_its_own_gives_the_bytes_of_one_ru
 
 
 @pytest.mark.slow
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(TURNS)
 def test_three_deliveries_in_any_split_give_the_bytes_of_one(at_once: dict[str, bytes], turns: list[int]) -> None:
     deliver(turns, at_once)
