@@ -55,6 +55,8 @@ class OptOuts:
             url: Its URL, normalised, or the key of the row it was read from.
             doc_id: Its id.
         """
+        if not self:
+            return ""
         if doc_id in self._ids:
             return self._ids[doc_id]
         scheme, _, place = url.partition("://")
@@ -63,7 +65,7 @@ class OptOuts:
         for host in _hosts_of(place.partition("/")[0]):
             if host in self._hosts:
                 return self._hosts[host]
-        return next((entry for prefix, entry in self._places.items() if _is_below(place, prefix)), "")
+        return next((entry for prefix, entry in self._places.items() if is_below(place, prefix)), "")
 
 
 def read_entries(path: Path) -> list[str]:
@@ -77,6 +79,11 @@ def read_entries(path: Path) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"the opt-out list cannot be read: {error}.", str(path), "give a UTF-8 text file") from None
     return [entry for line in lines if (entry := line.partition("#")[0].strip())]
+
+
+def is_below(place: str, prefix: str) -> bool:
+    """Whether a URL without its scheme is another one, or lies below it."""
+    return place.startswith(prefix) and (prefix.endswith("/") or place[len(prefix) :][:1] in ("", "/", "?"))
 
 
 def _hosts_of(host: str) -> Iterator[str]:
@@ -94,7 +101,3 @@ def _place(entry: str, url: str) -> str:
     if found is None:
         raise ConfigError(f"{entry} is no host, no URL and no id.", "the opt-out list", "write example.org, or a URL")
     return found.partition("://")[2]
-
-
-def _is_below(place: str, prefix: str) -> bool:
-    return place.startswith(prefix) and (prefix.endswith("/") or place[len(prefix) :][:1] in ("", "/", "?"))

@@ -9,14 +9,15 @@ else: before seeds, before robots.txt, before what an earlier crawl brought home
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from components.crawl.config import CrawlConfig
 from components.crawl.frontier import LINK_PRIORITY, PAGE
 from components.crawl.urls import host_of, looks_like_page, normalise
 from components.errors import ConfigError
+from components.opt_outs import OptOuts, is_below, read_entries
+from components.publish import sha256_of
 
 
 class Scope:
@@ -36,14 +37,14 @@ class Scope:
         self._hosts = {host_of(url) for url in named if url} | {_bare(one, "crawl.hosts") for one in config.hosts}
         self._include = _Prefixes(config.include, "crawl.include")
         self._exclude = _Prefixes(config.exclude, "crawl.exclude")
-        self._opt_out = _OptOut([*config.opt_out, *_listed(config)])
+        self._opt_out = OptOuts([*config.opt_out, *_listed(config)])
         numbers = {prefix: int(number) for prefix, number in config.priorities.items()}
         self._priorities = [(_Prefixes([prefix], "crawl.priorities"), number) for prefix, number in numbers.items()]
         self._priorities.sort(key=lambda rule: -rule[0].length)
 
     def refusal(self, url: str, kind: str = PAGE) -> str:
         """Why a normalised URL is not even to be tried; empty if it is."""
-        if self._opt_out.covers(url):
+        if self._opt_out.entry_for(url):
             return "opt-out"
         if not self._has_host(host_of(url)):
             return "scope"
@@ -82,47 +83,19 @@ class _Prefixes:
             return False
         place = url.partition("://")[2]
         path = place[place.index("/") :]
-        return any(_below(path, prefix) for prefix in self._paths) or any(_below(place, p) for p in self._places)
-
-
-class _OptOut:
-    """Hosts and places nobody may touch."""
-
-    def __init__(self, entries: Iterable[str]) -> None:
-        texts = list(entries)
-        plain = [text for text in texts if "/" not in text.partition("://")[2].rstrip("/") and "/" not in text]
-        whole = [text for text in texts if text not in plain]
-        self._hosts = frozenset(_bare(text.removeprefix("*."), "crawl.opt_out") for text in plain)
-        self._places = tuple(_written(text if "://" in text else f"http://{text}", "crawl.opt_out") for text in whole)
-
-    def covers(self, url: str) -> bool:
-        """Whether a normalised URL is one of theirs."""
-        if not self._hosts and not self._places:
-            return False
-        place = url.partition("://")[2]
-        host = place.partition("/")[0]
-        names = {host, *_domains(host.rpartition(":")[0] or host)}
-        return not names.isdisjoint(self._hosts) or any(_below(place, prefix) for prefix in self._places)
+        return any(is_below(path, prefix) for prefix in self._paths) or any(is_below(place, p) for p in self._places)
 
 
 def _listed(config: CrawlConfig) -> list[str]:
     """The entries of the opt-out file."""
     if not config.opt_out_file:
         return []
-    try:
-        content = Path(config.opt_out_file).read_bytes()
-        lines = content.decode("utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        what = f"The opt-out list {config.opt_out_file} cannot be read: {error}."
-        raise ConfigError(what, "crawl.opt_out_file", "set crawl.opt_out_file to a UTF-8 text file") from None
-    if config.opt_out_digest not in ("", hashlib.sha256(content).hexdigest()):
-        what = f"The opt-out list {config.opt_out_file} is not the one that crawl.opt_out_digest tells of."
-        raise ConfigError(what, "crawl.opt_out_digest", f"set it to {hashlib.sha256(content).hexdigest()}")
-    return [text for line in lines if (text := line.partition("#")[0].strip())]
-
-
-def _below(place: str, prefix: str) -> bool:
-    return place.startswith(prefix) and (prefix.endswith("/") or place[len(prefix) :][:1] in ("", "/", "?"))
+    path = Path(config.opt_out_file)
+    entries = read_entries(path)
+    if config.opt_out_digest not in ("", sha256_of(path)):
+        what = f"The opt-out list {path} is not the one that crawl.opt_out_digest tells of."
+        raise ConfigError(what, "crawl.opt_out_digest", f"set it to {sha256_of(path)}")
+    return entries
 
 
 def _written(url: str, key: str) -> str:
@@ -139,10 +112,3 @@ def _bare(host: str, key: str) -> str:
     if url is None:
         raise ConfigError(f"{key}: {host} is no host.", key, "write a name such as example.org")
     return host_of(url)
-
-
-def _domains(name: str) -> Iterator[str]:
-    """A host name and all domains it is in."""
-    while name:
-        yield name
-        name = name.partition(".")[2]
