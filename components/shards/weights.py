@@ -66,5 +66,5 @@ def _read(key: str, text: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         weight = Fraction(-1)
     if weight < 0:
-        raise ConfigError(f"{key}={text} is no weight.", key, f"set {key}=0.5")
+        raise ConfigError(f"{key}={text} is no weight.", key, "give a number of 0 or more, such as 0.5")
     return weight
