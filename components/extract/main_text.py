@@ -144,16 +144,18 @@ def _with_headline(page: Page, columns: list[int], good: list[bool], kept: list[
 
 
 def _headline(page: Page, title: str, end: int) -> int:
-    """The last heading before `end` that may be the page's, by its rank or because the page's title says the same."""
-    title = "".join(title.split()).lower()
-    for i in range(end - 1, max(-1, end - _HEAD_BLOCKS), -1):
+    """The last heading before `end` that may be the page's: an `h1`, or what the page's title says too, or an `h2`."""
+    window = range(end - 1, max(-1, end - _HEAD_BLOCKS), -1)
+    folded = "".join(title.split()).lower()
+    ranked = {"h1": end, "title": end, "h2": end}
+    for i in window:
         block = page.blocks[i]
-        if block.tag in ("h1", "h2") and not _is_links(block):
-            return i
         text = "".join(block.text.split()).lower()
-        if _MIN_TITLE <= len(text) <= len(title) and text in title:
-            return i
-    return end
+        same = _MIN_TITLE <= len(text) <= len(folded) and text in folded
+        kind = block.tag if block.tag in ("h1", "h2") and not _is_links(block) else "title" if same else ""
+        if kind and ranked[kind] == end:
+            ranked[kind] = i
+    return next((i for i in ranked.values() if i < end), end)
 
 
 def _prose(block: Block, columns: int) -> int:

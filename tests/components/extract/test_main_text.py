@@ -141,6 +141,60 @@ def test_links_inside_a_paragraph_stay_and_lists_of_links_go() -> None:
     ]
 
 
+LEAD = "Two metres of water in one night: how the lower street came through, and what the town does about the old gate."
+
+
+@pytest.mark.parametrize(
+    "lead", [f"<p class=lead>{LEAD}</p>", f"<h2>{LEAD}</h2>", f"<div class=teaser-text>{LEAD}</div>"]
+)
+def test_the_lead_between_headline_and_text_comes_along_and_the_byline_does_not(lead: str) -> None:
+    head = f"<div class=head><h1>High water</h1><p>By A. Miller, 5 March</p>{lead}</div>"
+    html = f"<body><div class=page>{head}<div class=body>{paragraphs(ENGLISH * 3)}</div></div></body>"
+    assert lines_of(html) == ["High water", LEAD, *ENGLISH * 3]
+
+
+def test_a_teaser_of_another_page_stays_out() -> None:
+    teaser = f"<div class=teaser><a href=/2>Another flood, and this time in the upper street too</a><p>{LEAD}</p></div>"
+    assert lines_of(f"<body><main>{paragraphs(ENGLISH)}{teaser}</main></body>") == ENGLISH
+
+
+REMARKS = [f"Remark number {n}: my cellar was dry all night, and I can tell you why that was so." for n in range(40)]
+
+
+def test_comments_under_an_article_go_even_where_they_are_most_of_the_page() -> None:
+    comments = "".join(f"<li class=comment><p>{text}</p></li>" for text in REMARKS)
+    html = f"<body><article>{paragraphs(ENGLISH * 3)}</article><ol class=comment-list>{comments}</ol></body>"
+    assert lines_of(html) == ENGLISH * 3
+
+
+def test_comments_that_are_all_a_page_has_are_its_text() -> None:
+    comments = "".join(f"<div class=comment><p>{text}</p></div>" for text in REMARKS)
+    assert lines_of(f"<body><h1>Cellars</h1><div class=thread>{comments}</div></body>") == ["Cellars", *REMARKS]
+
+
+def test_a_short_post_keeps_the_talk_under_it() -> None:
+    comments = "".join(f"<div class=comment><p>{text}</p></div>" for text in REMARKS)
+    html = f"<body><h1>Cellars</h1><div class=post>{paragraphs(ENGLISH)}</div><div class=thread>{comments}</div></body>"
+    assert lines_of(html) == ["Cellars", *ENGLISH, *REMARKS]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Foto: A. Miller",
+        "Photo credit: A. Miller",
+        "Lesen Sie auch: Hochwasser im Norden",
+        "À lire aussi : la crue du siècle",
+        "Lea también: la crecida del río",
+        "信息来源：市政府　发布时间：2024-03-05　浏览次数：12",
+        "您需要登录后才可以回帖",
+        "责任编辑：王小桥",
+    ],
+)
+def test_a_line_that_speaks_about_the_page_goes(line: str) -> None:
+    assert lines_of(f"<body>{paragraphs(ENGLISH)}<p>{line}</p></body>") == ENGLISH
+
+
 def test_hidden_elements_are_not_text() -> None:
     hidden = "<p hidden>a secret</p><p style='display: none'>another</p><p aria-hidden=true>a third</p>"
     assert lines_of(f"<body>{paragraphs(ENGLISH)}{hidden}</body>") == ENGLISH

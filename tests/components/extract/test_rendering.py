@@ -10,7 +10,8 @@ PROSE = "<p>The river rose two metres in one night, and by morning the lower str
 PAGE = f"""<body><main><h1>High water</h1>{PROSE}<h2>What to do</h2><ul><li>Carry the flour upstairs.</li>
 <li>Then wait:<ul><li>for the <b>boat</b></li></ul></li></ul><pre><code>def level(gauge):
     return gauge.read()
-</code></pre><table><tr><th>Hour</th><th>Level</th></tr><tr><td>6</td><td>2.1 m</td></tr></table>{PROSE}</main></body>"""
+</code></pre>
+<table><tr><th>Hour</th><th>Level</th></tr><tr><td>6</td><td>2.1 m</td></tr></table>{PROSE}</main></body>"""
 
 
 def test_plain_text_is_a_line_for_each_part_with_code_as_it_stands() -> None:
