@@ -93,7 +93,8 @@ def find_lines(codes: Codes, classes: Classes, ends: Places) -> Lines:
         lengths=lengths,
         terminal=np.isin(ending, _TERMINAL),
         bullet=np.isin(opening, _BULLETS),
-        ellipsis=(ending == _ELLIPSIS) | (np.isin(ending, _DOTS) & (codes.take(np.maximum(last - 1, 0)) == ending)),
+        ellipsis=(ending == _ELLIPSIS)
+        | (np.isin(ending, _DOTS) & (lengths > 1) & (codes.take(np.maximum(last - 1, 0)) == ending)),
         hashes=spans.hash(first, last + 1),
         paragraphs=paragraphs,
         paragraph_hashes=spans.hash(first.take(paragraphs), last.take(closing) + 1),

@@ -40,3 +40,11 @@ def test_normalising_twice_is_normalising_once(text: str) -> None:
 
 def test_replacement_characters_go_without_a_trace() -> None:
     assert without_faults("one \ufffd two\n\ufffd\nthree") == "one two\n\nthree"
+
+
+@pytest.mark.parametrize(
+    ("raw", "normal"),
+    [("a \nb", "a\nb"), ("a  b", "a b"), ("a\n\n\nb", "a\n\nb"), (" a", " a"), ("\na", "a"), ("a\n b", "a\n b")],
+)
+def test_a_text_with_one_fault_is_not_taken_for_a_normal_one(raw: str, normal: str) -> None:
+    assert normalise(raw) == normal

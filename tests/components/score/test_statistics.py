@@ -235,6 +235,11 @@ def test_of_a_giant_text_only_the_beginning_is_measured_but_all_is_counted(monke
     assert numbers["digit_share"] == 0
 
 
+def test_a_single_point_at_the_beginning_of_a_batch_is_no_ellipsis() -> None:
+    assert measure(".")["ellipsis_line_share"] == 0
+    assert measure_batch([".", ".."])["ellipsis_line_share"].tolist() == [0, 1]
+
+
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=120), ALPHABET, REPEATED, LINES), min_size=1, max_size=4))
