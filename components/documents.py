@@ -174,7 +174,7 @@ def read_dropped(artifact: Path) -> list[Dropped]:
 def read_doc_ids(path: Path) -> list[bytes]:
     """The ids of a document shard, without reading its texts."""
     options = pa.ipc.IpcReadOptions(included_fields=[DOCUMENTS.get_field_index("doc_id")])
-    with pa.memory_map(str(path)) as source:
+    with pa.OSFile(str(path)) as source:
         ids: list[bytes] = pa.ipc.open_file(source, options=options).read_all().column("doc_id").to_pylist()
     return ids
 
@@ -358,7 +358,7 @@ class _RowWriter(Generic[Row]):
 def _iter_rows(path: Path, kind: type[Row], schema: pa.Schema, index: int, num_shards: int) -> Iterator[Row]:
     """The rows of a sorted file that belong in one shard; batches of other shards are not decoded."""
     ids_only = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index("doc_id")])
-    with pa.memory_map(str(path)) as source:
+    with pa.OSFile(str(path)) as source:
         ids = pa.ipc.open_file(source, options=ids_only)
         rows = pa.ipc.open_file(source)
         for number in range(rows.num_record_batches):
