@@ -42,6 +42,7 @@ _KINDS = (
     | dict.fromkeys(["-comment", *INVISIBLE], _SKIPPED)
 )
 _KINDS_OF_TEXT = _KINDS | dict.fromkeys(SURROUNDING, _SKIPPED)
+_NOT_ENTERED = (_SKIPPED, _BREAK)
 # Stands for a forced line break until whitespace is collapsed; no HTML text holds it (a control character).
 _NEWLINE = "\x1e"
 _MAX_PASSED = 40
@@ -138,10 +139,8 @@ def read_blocks(tree: LexborHTMLParser, landmarks: bool) -> Page:
                     if in_link:
                         link_chars += len(text.strip())
                 continue
-            if kind == _SKIPPED:
-                continue
-            if kind == _BREAK:
-                if pieces:
+            if kind in _NOT_ENTERED:
+                if kind == _BREAK and pieces:
                     pieces.append(_NEWLINE)
                 continue
             if kind >= _BLOCK:
@@ -163,8 +162,7 @@ def read_blocks(tree: LexborHTMLParser, landmarks: bool) -> Page:
                     parent = open_containers[-1]
                     open_containers.append(len(containers))
                     parents.append(parent)
-                    if suspect and tag in _KEPT_WHOLE:
-                        suspect = ""
+                    suspect = "" if tag in _KEPT_WHOLE else suspect
                     containers.append(Container(parent, tag, suspect, comments, teaser))
                     in_pre += tag == "pre"
             elif kind == _LINK:
