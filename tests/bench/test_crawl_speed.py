@@ -9,7 +9,6 @@ is taken. Nothing passes or fails by the clock; run with `make bench`. HEADWATER
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import subprocess
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from peer_help import environment_of
 
 BENCH = Path(__file__).parent
 ROOT = BENCH.parent.parent
@@ -65,21 +65,6 @@ def served(folder: Path, port_file: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
-
-
-def environment_of(peer: str) -> Path:
-    """The virtual environment of a peer; made and filled the first time."""
-    wanted = BENCH / "peers" / f"requirements-{peer}.txt"
-    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headwater" / "bench"
-    folder = cache / f"{peer}-{digest}"
-    if not (folder / "ready").exists():
-        outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # where tests may go
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        quiet = ["--quiet", "--disable-pip-version-check", "--requirement"]
-        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", *quiet, wanted], check=True, env=outside)
-        (folder / "ready").touch()
-    return folder
 
 
 def rate(command: list[str | Path]) -> float:

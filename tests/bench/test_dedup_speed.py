@@ -13,13 +13,11 @@ installed from a pinned list into an environment of their own, kept in `~/.cache
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,6 +25,7 @@ from pathlib import Path
 
 import pytest
 from made_texts import make_document, write_artifact
+from peer_help import environment_of
 
 from components.context import local_context
 from components.documents import Document
@@ -38,20 +37,6 @@ ROUNDS = int(os.environ.get("HEADWATER_BENCH_ROUNDS", "3"))
 PEERS = Path(__file__).parent / "peers"
 NUM_TEXTS = 400
 GOAL = 20
-
-
-def environment() -> Path:
-    """The virtual environment of the peers; made and filled the first time, which takes some minutes."""
-    wanted = PEERS / "requirements-dedup.txt"
-    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headwater" / "bench"
-    folder = cache / f"dedup-{digest}"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        quiet = ["--quiet", "--disable-pip-version-check", "--requirement"]
-        subprocess.run([folder / "bin" / "python", "-I", "-m", "pip", "install", *quiet, wanted], check=True)
-        (folder / "ready").touch()
-    return folder
 
 
 def real_texts(lang: str) -> list[str]:
@@ -94,7 +79,7 @@ def test_signatures_a_second(tmp_path: Path, lang: str) -> None:
     artifact, config = write_artifact(tmp_path / "documents", documents, 1), SketchConfig()
     rows = tmp_path / "texts.jsonl"
     rows.write_text("".join(json.dumps({"text": text, "lang": lang}) + "\n" for text in texts), encoding="utf-8")
-    python = environment() / "bin" / "python"
+    python = environment_of("dedup") / "bin" / "python"
     rates: dict[str, list[float]] = {}
     sketches_of(documents[:1], config)  # makes its tables
     for number in range(ROUNDS):

@@ -12,7 +12,6 @@ Dagster's write their events to SQLite, Prefect's report to a server in the back
 
 from __future__ import annotations
 
-import hashlib
 import os
 import resource
 import statistics
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from peer_help import environment_of
 
 PEERS = Path(__file__).parent / "peers"
 sys.path.insert(0, str(PEERS))
@@ -57,20 +57,6 @@ class Engine:
     name: str
     keeps: str
     run: Callable[[str, Path], Cost]
-
-
-def environment_of(peer: str) -> Path:
-    """The virtual environment of a peer; made and filled the first time, which takes a minute or two."""
-    wanted = PEERS / f"requirements-{peer}.txt"
-    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headwater" / "bench"
-    folder = cache / f"{peer}-{digest}"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        quiet = ["--quiet", "--disable-pip-version-check", "--requirement"]
-        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", *quiet, wanted], check=True)
-        (folder / "ready").touch()
-    return folder
 
 
 def timed(command: list[str], folder: Path, **variables: str) -> Cost:

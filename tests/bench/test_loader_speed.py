@@ -10,10 +10,8 @@ and packing. Nothing passes or fails by the clock.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from peer_help import environment_of
 
 from components.context import local_context
 from components.pack.config import PackConfig
@@ -44,20 +43,6 @@ TAKES: dict[str, Callable[[RowBatch], object]] = {
     "with targets": lambda rows: (rows.tokens, rows.targets),
     "with masks too": lambda rows: (rows.tokens, rows.targets, rows.documents, rows.positions, rows.cu_seqlens),
 }
-
-
-def environment_of(peer: str) -> Path:
-    """The Python of a peer's virtual environment; made and filled the first time, which takes some minutes."""
-    wanted = PEERS / f"requirements-{peer}.txt"
-    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headwater" / "bench"
-    folder = cache / f"{peer}-{digest}"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        quiet = ["--quiet", "--disable-pip-version-check", "--requirement"]
-        subprocess.run([folder / "bin" / "python", "-I", "-m", "pip", "install", *quiet, wanted], check=True)
-        (folder / "ready").touch()
-    return folder / "bin" / "python"
 
 
 def peer(python: Path, *arguments: object) -> float:
@@ -101,7 +86,7 @@ def test_rows_a_second_beside_other_loaders(tmp_path: Path) -> None:
         loaders[name] = Loader.open(tokens, Schedule(1, BATCH, LENGTH, mixture), plan)
     split = loaders["joined"].split
     np.concatenate([batch.values for batch in split.batches]).tofile(tmp_path / "ids.bin")
-    python = environment_of("loader")
+    python = environment_of("loader") / "bin" / "python"
     peer(python, "prepare", tmp_path)
     for number in range(ROUNDS):
         for name, loader in loaders.items():
