@@ -21,7 +21,7 @@ import heapq
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import pyarrow as pa
 
+from components.errors import StepError
 from components.publish import publish, publish_json
 
 BATCH_ROWS = 1024
@@ -358,14 +359,35 @@ class _RowWriter(Generic[Row]):
 def _iter_rows(path: Path, kind: type[Row], schema: pa.Schema, index: int, num_shards: int) -> Iterator[Row]:
     """The rows of a sorted file that belong in one shard; batches of other shards are not decoded."""
     ids_only = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index("doc_id")])
-    with pa.OSFile(str(path)) as source:
+    with _whole(path), pa.OSFile(str(path)) as source:
         ids = pa.ipc.open_file(source, options=ids_only)
         rows = pa.ipc.open_file(source)
+        if not rows.schema.equals(schema):
+            raise pa.ArrowInvalid(f"it has the columns {', '.join(rows.schema.names)}")
         for number in range(rows.num_record_batches):
-            start, end = _rows_of_shard(ids.get_batch(number).column("doc_id"), index, num_shards)
+            start, end = _rows_of_shard(_sound(ids.get_batch(number)).column("doc_id"), index, num_shards)
             if start < end:
-                columns = rows.get_batch(number).slice(start, end - start).to_pydict()
+                columns = _sound(rows.get_batch(number)).slice(start, end - start).to_pydict()
                 yield from (kind(*row) for row in zip(*(columns[name] for name in schema.names), strict=True))
+
+
+def _sound(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose offsets stay inside it: reading one changed on disk would otherwise end the process."""
+    batch.validate(full=True)
+    return batch
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Names the shard when it turns out to be damaged."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise StepError(
+            f"The shard {path.name} is damaged: {error}.",
+            where=str(path),
+            fix="delete the artifact and run again: it is made anew",
+        ) from error
 
 
 def _rows_of_shard(ids: pa.Array, index: int, num_shards: int) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from html import unescape
 from io import BytesIO
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
+from components.crawl.sitemap import bounded
 from components.crawl.urls import join
 
 MAX_FEED_BYTES = 10_000_000
@@ -105,7 +106,7 @@ def _read_xml(content: bytes) -> Feed:
         found.fault = "has a document type"
         return found
     try:
-        for _, element in iterparse(BytesIO(content), events=("end",)):
+        for _, element in iterparse(BytesIO(bounded(content)), events=("end",)):
             name = _name(element)
             if name in ("item", "entry"):
                 if len(found.pages) < MAX_FEED_URLS:

@@ -23,7 +23,7 @@ _MANY_TAGS = 10_000
 _MAX_DEPTH = 2_000
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
 _GIANT_TAG_CHARS = 100_000
-_MANY_ATTRIBUTES = 5_000
+MANY_ATTRIBUTES = 5_000
 _WHOLE_TAG = re.compile(r"<[a-zA-Z](?:[^>=]++|=\s*+(?:\"[^\"]*+\"?+|'[^']*+'?+)?+)*+")
 _QUOTED = re.compile(r"\"[^\"]*+\"|'[^']*+'")
 _BETWEEN = re.compile(r"[\s/\"]+")
@@ -85,7 +85,7 @@ def has_giant_tag(text: str) -> bool:
     for match in _WHOLE_TAG.finditer(text):
         if match.end() - match.start() >= _GIANT_TAG_CHARS:
             bare = _QUOTED.sub('""', match.group())  # A picture in an attribute is long too.
-            if len(_BETWEEN.findall(bare)) > _MANY_ATTRIBUTES:
+            if len(_BETWEEN.findall(bare)) > MANY_ATTRIBUTES:
                 return True
     return False
 

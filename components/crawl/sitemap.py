@@ -54,6 +54,12 @@ def read_sitemap(body: bytes) -> Sitemap:
     return Sitemap(pages=list(islice(named, MAX_SITEMAP_URLS)))
 
 
+def bounded(content: bytes) -> bytes:
+    """An XML document up to the tag from which on it has too many: elements fill memory until they are closed."""
+    beyond = next(islice(re.finditer(rb"<", content), _MAX_TAGS, None), None)
+    return content[: beyond.start()] if beyond else content
+
+
 def _inflated(body: bytes) -> bytes:
     try:
         return zlib.decompressobj(wbits=31).decompress(body, MAX_SITEMAP_BYTES)
@@ -68,10 +74,8 @@ def _read_xml(content: bytes) -> Sitemap:
         found.fault = "has a document type"
         return found
     targets = {"url": found.pages, "sitemap": found.sitemaps}
-    beyond = next(islice(re.finditer(rb"<", content), _MAX_TAGS, None), None)
-    sound = content[: beyond.start()] if beyond else content
     try:
-        for _, element in iterparse(BytesIO(sound.lstrip(b" \t\r\n")), events=("end",)):
+        for _, element in iterparse(BytesIO(bounded(content).lstrip(b" \t\r\n")), events=("end",)):
             target = targets.get(_local_name(element))
             if target is None:
                 continue

@@ -1,8 +1,8 @@
 """One page to one document, or to the rule that refused it.
 
 The rules in the order they are tried: `payload` (the archive has no body that can be read), `status` (not 200),
-`content_type` (not HTML), `page_bytes` (too large), `nesting` (would take a parser minutes), `no_text` (nothing but
-boilerplate), `encoding` (too much of it undecodable).
+`content_type` (not HTML), `page_bytes` (too large), `attributes` and `nesting` (would take a parser minutes), `no_text`
+(nothing but boilerplate), `encoding` (too much of it undecodable).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from components.crawl.links import MANY_ATTRIBUTES, has_giant_tag
 from components.crawl.urls import join
 from components.crawl.warc_read import Page
 from components.documents import Document, Dropped, Outcome, make_doc_id
@@ -140,6 +141,8 @@ def _decoded(page: Page, config: ExtractConfig) -> str | _Refusal:
         return _Refusal("page_bytes", str(len(page.payload)), str(config.max_page_bytes))
     decoded = decode_page(page.payload, content_type)
     html = decoded.text
+    if has_giant_tag(html):
+        return _Refusal("attributes", f"over {MANY_ATTRIBUTES}", str(MANY_ATTRIBUTES))
     nesting = open_tags(html, page.payload if decoded.codec == "utf-8" else None)
     return html if nesting <= _MAX_OPEN_TAGS else _Refusal("nesting", str(nesting), str(_MAX_OPEN_TAGS))
 

@@ -8,11 +8,9 @@ the stored scores. Rounds are interleaved with the peer's, CPU time of one threa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from gold_prose import cache_folder, fetch, prose
+from peer_help import environment_of
 
 from components.clean.config import CleanConfig
 from components.clean.decide import decide
@@ -41,20 +40,6 @@ BATCH = 100
 GOAL = 2000
 PEERS = Path(__file__).parent / "peers"
 LANGUAGES = {"en": "eng", "zh": "cmn"}
-
-
-def environment_of(peer: str) -> Path:
-    """The virtual environment of a peer; made and filled the first time, which takes some minutes."""
-    wanted = PEERS / f"requirements-{peer}.txt"
-    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headwater" / "bench"
-    folder = cache / f"{peer}-{digest}"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        quiet = ["--quiet", "--disable-pip-version-check", "--requirement"]
-        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", *quiet, wanted], check=True)
-        (folder / "ready").touch()
-    return folder
 
 
 @pytest.fixture(scope="module")

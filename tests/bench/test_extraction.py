@@ -19,7 +19,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import pytest
 from chinese_pages import gold_pages
+from peer_help import environment_of
 
 from components.crawl.warc_read import Page
 from components.extract.config import ExtractConfig
@@ -49,20 +49,6 @@ class Task:
     wanted: tuple[str, ...]
     unwanted: tuple[str, ...]
     held_out: bool
-
-
-def environment_of(peer: str) -> Path:
-    """The virtual environment of a peer; made and filled the first time, which takes a minute or two."""
-    wanted = PEERS / f"requirements-{peer}.txt"
-    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headwater" / "bench"
-    folder = cache / f"{peer}-{digest}"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        quiet = ["--quiet", "--disable-pip-version-check", "--requirement"]
-        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", *quiet, wanted], check=True)
-        (folder / "ready").touch()
-    return folder
 
 
 def read_set(folder: Path) -> list[Task]:

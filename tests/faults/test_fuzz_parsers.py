@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import math
+import tempfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +34,7 @@ from components.crawl.robots import read_robots
 from components.crawl.sitemap import MAX_SITEMAP_URLS, read_sitemap
 from components.crawl.urls import host_of, join, join_all, looks_like_page, normalise, robots_url
 from components.crawl.warc_read import Page, read_records
-from components.documents import Document, Dropped
+from components.documents import Document, Dropped, Outcome, iter_shard, shard_paths, write_shard
 from components.errors import StepError
 from components.extract.config import ExtractConfig
 from components.extract.dates import parse_date
@@ -188,6 +189,13 @@ def check_jsonl(content: bytes, folder: Path) -> None:
     _check_file(gzip.compress(content, 1)[: len(content)], folder, "x.jsonl.gz")
 
 
+def check_documents(content: bytes, folder: Path) -> None:
+    path = folder / "shard-00000.arrow"
+    path.write_bytes(content)
+    with suppress(StepError):
+        assert all(isinstance(document, Document) for document in iter_shard(path))
+
+
 def check_parquet(content: bytes, folder: Path) -> None:
     _check_file(content, folder, "x.parquet")
 
@@ -218,6 +226,13 @@ def _tokenizer() -> bytes:
     )
     tokenizer.train_from_iterator(["the old man looks at the river " * 20], trainer)
     return tokenizer.to_str().encode()
+
+
+def _documents() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        kept = [Document(bytes([n]) * 16, "web", f"http://e/{n}", "en", "", f"text {n} " * 9) for n in range(40)]
+        write_shard(Path(folder), 0, Outcome(kept))
+        return shard_paths(Path(folder))[0].read_bytes()
 
 
 def _parquet() -> bytes:
@@ -468,6 +483,7 @@ PARSERS: dict[str, tuple[Check, st.SearchStrategy[bytes]]] = {
     "changed JSONL": (check_jsonl, _changed(JSONL.encode())),
     "text files": (check_text_file, _soup(*TEXT_TOKENS)),
     "changed Parquet": (check_parquet, _changed(_parquet())),
+    "changed document shards": (check_documents, _changed(_documents())),
     "changed tokenizers": (check_tokenizer, _changed(_tokenizer())),
 }
 

@@ -177,6 +177,7 @@ def test_a_crawl_without_text_is_refused_with_the_rules_that_dropped_its_pages(
         ({"headers": {"content-type": "image/png"}}, "content_type", "image/png"),
         ({"headers": {}, "payload": b"\x89PNG\r\n\x1a\n"}, "content_type", "unknown"),
         ({"payload": b"<div>" * 50_000}, "nesting", "10000"),
+        ({"payload": b"<p " + b"".join(b"a%d=1 " % n for n in range(100_000)) + b">x</p>"}, "attributes", "over 5000"),
         ({"payload": b"<p>" + b"x" * 9_000_000}, "page_bytes", "9000003"),
         ({"payload": b""}, "no_text", "0"),
     ],
