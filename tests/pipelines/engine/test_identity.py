@@ -37,8 +37,8 @@ from pipelines.engine.store import Store
 GOLDEN = {
     "toy": "d8437adeacc9d9aa",
     "toy of bytes": "059df6e846ad5d41",
-    "clean": "af1bfb887bafc564",
-    "dedup": "b8657649f2ba48f1",
+    "clean": "288e3948108a4aca",
+    "dedup": "05eab88420aea781",
     "pretrain": "6f4ea207cc0ce63d",
 }
 """Keys of the past. They move when a config's identity moves: a field added later is declared with `added`."""
