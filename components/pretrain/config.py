@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from components.configuring import require, require_choice, runtime
+from components.configuring import added, require, require_choice, runtime
 from components.model.config import ModelConfig
 from components.shards.config import MixtureConfig
 from components.training.config import TrainingConfig
@@ -34,7 +34,7 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     length: int = 256
-    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    mixture: MixtureConfig = added(MixtureConfig())
     eval_documents: int | None = None
     samples: tuple[str, ...] = PROMPTS
     sample_tokens: int = 48
