@@ -34,7 +34,7 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     length: int = 256
-    mixture: MixtureConfig = added(MixtureConfig())
+    mixture: MixtureConfig = added(MixtureConfig())  # noqa: RUF009  (it is frozen)
     eval_documents: int | None = None
     samples: tuple[str, ...] = PROMPTS
     sample_tokens: int = 48
