@@ -29,8 +29,9 @@ from typing import Generic, TypeAlias, TypeVar
 
 import pyarrow as pa
 
+from components.arrow_files import ArrowWriter
 from components.errors import StepError
-from components.publish import publish, publish_json
+from components.publish import publish_json
 
 BATCH_ROWS = 1024
 BATCH_CHARS = 4_000_000
@@ -312,32 +313,15 @@ def _by_rule(row: Dropped) -> tuple[bytes, str, str]:
     return row.doc_id, row.url, row.rule
 
 
-class _RowWriter(Generic[Row]):
+class _RowWriter(ArrowWriter, Generic[Row]):
     """Writes rows of one kind into a file, batch by batch."""
 
     def __init__(self, path: Path, schema: pa.Schema, key: Callable[[Row], _Key]) -> None:
-        self._path = path
-        self._schema = schema
+        super().__init__(path, schema, "lz4")
         self._key: Callable[[Row], _Key] = key
         self._rows: list[Row] = []
         self._chars = 0
         self._last: _Key | None = None
-
-    def __enter__(self) -> _RowWriter[Row]:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(publish(self._path))
-            sink = stack.enter_context(pa.OSFile(str(temporary), "wb"))
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = stack.enter_context(pa.ipc.new_file(sink, self._schema, options=options))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush()
-        self._stack.__exit__(kind, error, trace)
 
     def add(self, row: Row) -> None:
         key = self._key(row)
@@ -348,6 +332,9 @@ class _RowWriter(Generic[Row]):
         self._chars += len(row.text) if isinstance(row, Document) else 0
         if len(self._rows) >= BATCH_ROWS or self._chars >= BATCH_CHARS:
             self._flush()
+
+    def _finish(self) -> None:
+        self._flush()
 
     def _flush(self) -> None:
         if self._rows:

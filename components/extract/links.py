@@ -15,17 +15,15 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 
 import pyarrow as pa
 
+from components.arrow_files import ArrowWriter
 from components.crawl.urls import join, normalise
 from components.documents import FAN_IN, shard_of
-from components.publish import publish
 
 LINKS = pa.schema([("doc_id", pa.binary(16)), ("target", pa.string())])
 """The published table."""
@@ -95,7 +93,7 @@ def _is_kept(parameter: str) -> bool:
     return normalise(url) == url
 
 
-class LinkWriter:
+class LinkWriter(ArrowWriter):
     """Writes links page by page into a file; a context manager, published on a clean exit.
 
     Args:
@@ -104,26 +102,10 @@ class LinkWriter:
     """
 
     def __init__(self, path: Path, grouped: bool = False) -> None:
-        self._path = path
-        self._schema = _GROUPED if grouped else LINKS
+        super().__init__(path, _GROUPED if grouped else LINKS, "lz4")
         self._ids: list[bytes] = []
         self._targets: list[Sequence[str]] = []
         self._count = 0
-
-    def __enter__(self) -> LinkWriter:
-        with ExitStack() as stack:
-            sink = stack.enter_context(pa.OSFile(str(stack.enter_context(publish(self._path))), "wb"))
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = stack.enter_context(pa.ipc.new_file(sink, self._schema, options=options))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush()
-        self._stack.__exit__(kind, error, trace)
 
     def add(self, doc_id: bytes, targets: Sequence[str]) -> None:
         """Adds a page's links; pages must come in ascending `doc_id` order."""
@@ -133,6 +115,9 @@ class LinkWriter:
             self._count += len(targets)
             if self._count >= _BATCH_LINKS:
                 self._flush()
+
+    def _finish(self) -> None:
+        self._flush()
 
     def _flush(self) -> None:
         if self._ids:

@@ -8,17 +8,15 @@ A step that decides reads this table and the short columns of the documents, nev
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.arrow_files import ArrowWriter
 from components.documents import BATCH_ROWS, DOCUMENTS, Document
 from components.errors import StepError
-from components.publish import publish
 from components.score.names import STATISTICS
 
 FOLDER = "scores"
@@ -47,7 +45,7 @@ def score_path(artifact: Path, documents_shard: Path) -> Path:
     return path
 
 
-class ScoreWriter:
+class ScoreWriter(ArrowWriter):
     """Writes one shard of a side table batch by batch; a context manager, published on a clean exit.
 
     Args:
@@ -56,26 +54,8 @@ class ScoreWriter:
     """
 
     def __init__(self, path: Path, schema: pa.Schema = SCORES) -> None:
-        self._path = path
-        self._schema = schema
+        super().__init__(path, schema, "lz4")
         self._waiting: list[pa.RecordBatch] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> ScoreWriter:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(publish(self._path))
-            sink = stack.enter_context(pa.OSFile(str(temporary), "wb"))
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = stack.enter_context(pa.ipc.new_file(sink, self._schema, options=options))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush(1)
-        self._stack.__exit__(kind, error, trace)
 
     def add(self, doc_ids: Sequence[bytes], numbers: Mapping[str, NDArray[np.float64]]) -> None:
         """Adds rows, in the order of the documents: ids, and a column of numbers for every other name of the schema."""
@@ -85,6 +65,9 @@ class ScoreWriter:
         self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         if sum(batch.num_rows for batch in self._waiting) >= BATCH_ROWS:
             self._flush(BATCH_ROWS)
+
+    def _finish(self) -> None:
+        self._flush(1)
 
     def _flush(self, least: int) -> None:
         """Writes whole batches, so that the bytes do not depend on how rows came; keeps the rest."""

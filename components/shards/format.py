@@ -15,18 +15,16 @@ Layout of a tokens artifact:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.arrow_files import ArrowWriter
 from components.errors import StepError
-from components.publish import publish
 
 FORMAT = 2
 SPLITS = ("train", "val", "test")
@@ -90,7 +88,7 @@ def token_schema(dtype: str) -> pa.Schema:
     )
 
 
-class TokenWriter:
+class TokenWriter(ArrowWriter):
     """Writes one shard document by document; a context manager, published on a clean exit.
 
     Args:
@@ -105,24 +103,10 @@ class TokenWriter:
 
     def __init__(self, path: Path, dtype: str) -> None:
         self.num_documents = self.num_tokens = self.num_bytes = 0
-        self._path, self._dtype, self._schema = path, np.dtype(dtype), token_schema(dtype)
+        super().__init__(path, token_schema(dtype), None)
+        self._dtype = np.dtype(dtype)
         self._waiting: list[TokenDocument] = []
         self._size = 0
-
-    def __enter__(self) -> TokenWriter:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(publish(self._path))
-            sink = stack.enter_context(pa.OSFile(str(temporary), "wb"))
-            self._file = stack.enter_context(pa.ipc.new_file(sink, self._schema))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush()
-        self._stack.__exit__(kind, error, trace)
 
     def add(self, document: TokenDocument) -> None:
         """Adds a document; they come in ascending order of their ids."""
@@ -134,9 +118,12 @@ class TokenWriter:
         if self._size >= BATCH_TOKENS or len(self._waiting) >= BATCH_DOCUMENTS:
             self._flush()
 
+    def _finish(self) -> None:
+        self._flush()
+
     def _flush(self) -> None:
         if self._waiting:
-            self._file.write_batch(pa.RecordBatch.from_arrays(self._columns(), schema=self._schema))
+            self._writer.write_batch(pa.RecordBatch.from_arrays(self._columns(), schema=self._schema))
         self._waiting, self._size = [], 0
 
     def _columns(self) -> list[pa.Array]:

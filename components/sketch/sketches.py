@@ -10,18 +10,16 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.arrow_files import ArrowWriter
 from components.documents import BATCH_CHARS, BATCH_ROWS
-from components.publish import publish
 from components.sketch.minhash import BandHashes
 from components.sketch.shingles import Hashes
 
@@ -71,29 +69,14 @@ class Sketch:
     passages: NDArray[np.uint64]
 
 
-class SketchWriter:
+class SketchWriter(ArrowWriter):
     """Writes a shard of sketches; a context manager, published on a clean exit."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path, SKETCHES, None)
         self._rows: list[Sketch] = []
         self._chars = 0
         self.count = 0
-
-    def __enter__(self) -> SketchWriter:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(publish(self._path))
-            sink = stack.enter_context(pa.OSFile(str(temporary), "wb"))
-            self._writer = stack.enter_context(pa.ipc.new_file(sink, SKETCHES))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush()
-        self._stack.__exit__(kind, error, trace)
 
     def add(self, sketch: Sketch) -> None:
         """Adds a row; rows must come in `doc_id` order."""
@@ -102,6 +85,9 @@ class SketchWriter:
         self.count += 1
         if len(self._rows) >= BATCH_ROWS or self._chars >= BATCH_CHARS:
             self._flush()
+
+    def _finish(self) -> None:
+        self._flush()
 
     def _flush(self) -> None:
         if self._rows:
