@@ -19,8 +19,8 @@ from pipelines.engine.store import Store
 from pipelines.verbs.show import artifact_of
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ["site", "crawl", "instructions", "preferences", "extract", "clean", "dedup", "tokenizer", "tokens"]
-STAGES += ["pretrain", "sft", "reward", "ppo", "evaluate"]
+STAGES = ["site", "crawl", "instructions", "preferences", "extract", "score", "sketch", "clean", "dedup"]
+STAGES += ["decontaminate", "tokenizer", "tokens", "pack", "card", "pretrain", "sft", "reward", "ppo", "evaluate"]
 DETACHED = ["crawl", "pretrain", "sft", "reward", "ppo"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]

@@ -25,8 +25,8 @@ from pipelines.runs import all_runs
 from pipelines.verbs.show import artifact_of
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = ["site", "crawl", "instructions", "preferences", "extract", "clean", "dedup", "tokenizer", "tokens", "pretrain"]
-STEPS += ["sft", "reward", "ppo", "evaluate"]
+STEPS = ["site", "crawl", "instructions", "preferences", "extract", "score", "sketch", "clean", "dedup"]
+STEPS += ["decontaminate", "tokenizer", "tokens", "pack", "card", "pretrain", "sft", "reward", "ppo", "evaluate"]
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -128,7 +128,7 @@ def test_one_changed_threshold_reruns_exactly_what_depends_on_it(
     done = headwater("plan", "--json", "preset=micro", "clean.min_chars=333", f"store={finished[0]}")
     assert done.returncode == 0, done.stderr
     states = {step["step"]: step["state"] for step in json.loads(done.stdout)["steps"]}
-    kept = {"site", "crawl", "extract", "instructions", "preferences"}
+    kept = {"site", "crawl", "extract", "score", "sketch", "instructions", "preferences"}
     assert states == {name: "cached" if name in kept else "runs" for name in STEPS}
     reason = next(step["reason"] for step in json.loads(done.stdout)["steps"] if step["step"] == "clean")
     assert "min_chars" in reason
