@@ -13,7 +13,7 @@ from pathlib import Path
 from components import opt_outs
 from components.card.config import CardConfig, settings_told
 from components.card.step import card
-from components.clean.profiles import builtin_rules
+from components.clean.profiles import builtin_rules, load_rules, with_thresholds
 from components.clean.step import clean
 from components.crawl.step import crawl
 from components.decontaminate.step import decontaminate
@@ -144,7 +144,9 @@ def opt_out_list(settings: Settings) -> Path | None:
 
 def _clean(run: Recipe, settings: Settings, scored: Artifact) -> Artifact:
     files = settings.source
-    rules = run.file(files.rules or builtin_rules(), "rules")
+    path = Path(files.rules or builtin_rules())
+    with_thresholds(load_rules(path), settings.clean)  # refuses a rule that does not exist before anything runs
+    rules = run.file(path, "rules")
     judged = None
     if files.quality:
         judged = run.step(

@@ -67,6 +67,13 @@ def test_other_rules_are_another_corpus_although_their_path_is_no_setting(store:
     assert "clean" in to_run(store, f"source.rules={rules}")
 
 
+def test_a_rule_that_does_not_exist_is_refused_before_anything_runs(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *QUICK, "clean.thresholds.max_url_shar=0.2", f"store={store}"]) == 2
+    assert "max_url_share" in capsys.readouterr().err
+
+
 def test_a_longer_row_packs_again_and_encodes_nothing(store: Path) -> None:
     assert to_run(store, "pretrain.length=64") <= {"pack", "card"}
     assert "pack" in to_run(store, "pretrain.length=64")
