@@ -373,7 +373,7 @@ def _whole(path: Path) -> Iterator[None]:
         raise StepError(
             f"The shard {path.name} is damaged: {error}.",
             where=str(path),
-            fix="delete the artifact and run again: it is made anew",
+            fix="delete the artifact and run again, it is made anew; `headwater data verify` tells of others",
         ) from error
 
 

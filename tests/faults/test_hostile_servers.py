@@ -8,7 +8,6 @@ site. Each trick is a test of its own, so a new one that falls over is seen by n
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from hostile_server import FETCHED, GOOD_PAGES, SITEMAPS, HostileServer, _answers, _ways, hostile_server
+from memory_help import peak_mb
 
 from components.context import local_context
 from components.crawl.config import CrawlConfig, RecrawlConfig
@@ -79,7 +79,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         started = time.monotonic()
         with (folder / "err").open("wb") as error:
             process = subprocess.Popen(command, stdout=error, stderr=error)
-            usage = _wait(process, started + DEADLINE_S)
+            mebibytes = _wait(process, started + DEADLINE_S)
         seconds = time.monotonic() - started
         stderr = (folder / "err").read_text()
         assert process.returncode == 0, stderr
@@ -87,20 +87,19 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             rows = database.execute("SELECT url, kind, state, reason FROM urls").fetchall()
         fates = {url: f"{state} {reason}".strip() for url, _, state, reason in rows}
         kinds = {url: kind for url, kind, _, _ in rows}
-        yield Outcome(server, folder / "crawl/output", fates, kinds, seconds, usage.ru_maxrss / 1024, stderr)
+        yield Outcome(server, folder / "crawl/output", fates, kinds, seconds, mebibytes, stderr)
 
 
-def _wait(process: subprocess.Popen[bytes], until: float):
-    """Waits for a process and tells what it used; one that is not done in time is ended."""
+def _wait(process: subprocess.Popen[bytes], until: float) -> float:
+    """Waits for a process and tells its peak memory in MiB; one that is not done in time is ended."""
+    peak = 0.0
     while time.monotonic() < until:
-        found, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if found:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return usage
+        if process.poll() is not None:
+            return peak
+        peak = max(peak, peak_mb(process.pid))
         time.sleep(0.05)
     process.kill()
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = -9
+    process.wait()
     pytest.fail(f"the crawl was not done after {DEADLINE_S} s")
 
 

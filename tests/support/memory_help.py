@@ -53,10 +53,13 @@ def run(step: str, folder: Path) -> None:
         decontaminate(context, DecontaminateConfig(), folder / "documents", benchmarks=folder / "items.jsonl")
 
 
-def peak_mb() -> float:
-    """Peak memory of this program. Not `ru_maxrss`: that counts what the process was before it became this program."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+def peak_mb(process: int | str = "self") -> float:
+    """Peak memory of a program in MiB; 0 of one that is gone.
+
+    Not `ru_maxrss`: that counts what the process was before it became this program.
+    """
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0) / 1024
 
 
 if __name__ == "__main__":

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 _CHILD = """
-import resource, sys
+import sys
 from pathlib import Path
 from components.context import local_context
 from components.extract.config import ExtractConfig
 from components.extract.step import extract
+from memory_help import peak_mb
 
 folder = Path(sys.argv[1])
 metrics = extract(local_context("extract", folder / "run"), ExtractConfig(shards=4, wave_pages=256), pages=folder)
-print(int(metrics["kept"]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(int(metrics["kept"]), int(1024 * peak_mb()))
 """
 _PAGES = 1500
 

@@ -66,7 +66,8 @@ def test_transformers_reads_our_folder_with_equal_logits_and_loss(config, tmp_pa
     other = AutoModelForCausalLM.from_pretrained(tmp_path)
     logits = model(tokens)
     assert logits.std() > 0.5
-    assert (other(tokens).logits - logits).abs().max() < 1e-5
+    # In double precision: in single, processors round logits of this size apart by about the tolerance itself.
+    assert (other.double()(tokens).logits - model.double()(tokens)).abs().max() < 1e-5
     ours = model(tokens[:, :-1], tokens[:, 1:]).item() / tokens[:, 1:].numel()
     assert other(tokens, labels=tokens).loss.item() == pytest.approx(ours, abs=1e-5)
 

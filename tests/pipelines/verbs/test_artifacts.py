@@ -117,7 +117,7 @@ def test_show_prints_the_manifest(store: Path, headwater: Headwater):
     text = headwater("artifacts", "show", "clean")
     assert f"clean@{made.key[:16]}: {len(made.files)} files" in text
     assert "  config   min_chars = 200" in text
-    assert f"extract@{key_of(store, 'birch-2', 'extract')[:16]}" in text
+    assert f"score@{key_of(store, 'birch-2', 'score')[:16]}" in text
 
 
 def test_verify_names_each_damaged_file_and_ends_with_1(

@@ -9,7 +9,7 @@ from .conftest import Headwater
 
 
 def test_the_setting_that_differs_is_told(headwater: Headwater) -> None:
-    assert "settings\n  clean.min_chars: 100 -> 200\n" in headwater("diff", "amber-1", "birch-2")
+    assert "settings\n  clean.min_chars: null -> 200\n" in headwater("diff", "amber-1", "birch-2")
 
 
 def test_where_a_run_took_place_is_no_difference(headwater: Headwater, store: Path) -> None:
@@ -23,7 +23,7 @@ def test_where_a_run_took_place_is_no_difference(headwater: Headwater, store: Pa
 def test_each_step_has_the_same_key_or_a_reason(headwater: Headwater) -> None:
     steps = {row["step"]: row for row in json.loads(headwater("diff", "amber-1", "birch-2", "--json"))["steps"]}
     assert (steps["extract"]["same"], steps["extract"]["reason"]) == (True, "")
-    assert (steps["clean"]["same"], steps["clean"]["reason"]) == (False, "config min_chars 100 -> 200")
+    assert (steps["clean"]["same"], steps["clean"]["reason"]) == (False, "config min_chars null -> 200")
     assert steps["dedup"]["reason"] == "input clean"
     assert steps["clean"]["states"] == ["done", "done"]
     assert steps["extract"]["states"] == ["done", "cached"]
@@ -42,7 +42,7 @@ def test_a_run_compared_with_itself_differs_in_nothing(headwater: Headwater) -> 
     out = headwater("diff", "amber-1", "amber-1")
     assert "settings\n  the same\n" in out
     assert "metrics that differ\n  none\n" in out
-    assert out.count("same key") == 14
+    assert out.count("same key") == 19
 
 
 def test_an_unknown_run_is_refused_with_the_newest_ones(headwater: Headwater) -> None:

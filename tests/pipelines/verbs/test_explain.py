@@ -9,7 +9,7 @@ from .conftest import Headwater
 
 def test_every_reason_has_its_line_with_old_and_new_value(headwater: Headwater) -> None:
     lines = headwater("explain", "clean", "clean.min_chars=300", "clean.max_chars=500").splitlines()
-    assert lines[:3] == ["step clean: runs", "  config max_chars: 1000000 -> 500", "  config min_chars: 200 -> 300"]
+    assert lines[:3] == ["step clean: runs", "  config max_chars: null -> 500", "  config min_chars: 200 -> 300"]
 
 
 def test_a_changed_input_is_told_with_both_keys(headwater: Headwater) -> None:
@@ -38,4 +38,4 @@ def test_the_time_expected_is_shown_with_core_hours(headwater: Headwater) -> Non
 
 
 def test_an_unknown_step_is_refused_with_the_list(headwater: Headwater) -> None:
-    assert "the steps are site, instructions" in headwater("explain", "nothing", code=2)
+    assert "the steps are instructions, preferences, site" in headwater("explain", "nothing", code=2)

@@ -13,7 +13,7 @@ from .conftest import Headwater
 
 def test_text_names_the_state_and_the_inputs_of_each_step(headwater: Headwater) -> None:
     lines = headwater("graph", "clean.min_chars=300").splitlines()
-    assert lines[0].split() == ["site", "cached"]
+    assert lines[0].split() == ["instructions", "cached"]
     assert next(line for line in lines if line.startswith("clean")).split() == [
         "clean",
         "runs",
@@ -41,7 +41,7 @@ def test_a_run_is_drawn_as_it_stands(headwater: Headwater) -> None:
     record = json.loads(headwater("graph", "--run-id", "birch-2", "--json"))
     assert record["states"]["clean"] == "done"
     assert record["states"]["crawl"] == "cached"
-    assert record["producers"]["dedup"] == ["clean"]
+    assert record["producers"]["dedup"] == ["clean", "sketch"]
 
 
 @pytest.mark.parametrize("form", ["text", "svg"])

@@ -29,7 +29,7 @@ def test_resume_goes_on_in_the_same_run_with_its_own_settings(headwater: Headwat
     folder = interrupt(store, "birch-2")
     assert fold(folder).state == "interrupted"
     said = headwater("resume", "birch-2", *HERE)
-    assert "all 14 steps are cached: nothing runs." in said
+    assert "all 19 steps are cached: nothing runs." in said
     assert fold(folder).state == "done"
     assert latest_session(read_events(folder)) == 3
     assert len(all_runs(store)) == 2
