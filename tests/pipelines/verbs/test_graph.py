@@ -20,7 +20,7 @@ def test_text_names_the_state_and_the_inputs_of_each_step(headwater: Headwater) 
         "~1.5",
         "s",
         "<-",
-        "extract",
+        "score",
     ]
 
 
