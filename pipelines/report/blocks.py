@@ -57,7 +57,7 @@ body { font: 15px/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC",
        color: #212121; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid #e0e0e0; }
 table { border-collapse: collapse; margin: .5rem 0; } th, td { text-align: left; vertical-align: top;
-       padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; white-space: pre-wrap; overflow-wrap: anywhere; }
+       padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; white-space: pre-wrap; overflow-wrap: break-word; }
 th { color: #555; font-weight: 600; } pre { background: #f5f5f5; padding: .6rem; white-space: pre-wrap; }
 .picture { overflow-x: auto; display: inline-block; max-width: 100%; margin-right: 1rem; }
 """
