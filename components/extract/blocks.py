@@ -189,12 +189,21 @@ def _pass_over(page: Page, text: str) -> None:
         page.passed.append(text)
 
 
+_ONE_DIGIT = str.maketrans("123456789", "000000000")
+
+
 @lru_cache(maxsize=65_536)
 def _judge(own_class: str | None, own_id: str | None, role: str | None) -> tuple[str, bool, bool]:
     """What the names of an element say: those that say it is boilerplate, whether it is comments, or a teaser."""
     names = f"{own_class or ''} {own_id or ''}"
-    suspect = f"role={role}" if role in SURROUNDING_ROLES else names if names_boilerplate(names) else ""
-    return suspect, names_comments(names), names_teaser(names)
+    boilerplate, comments, teaser = _named(names.translate(_ONE_DIGIT))
+    return f"role={role}" if role in SURROUNDING_ROLES else names if boilerplate else "", comments, teaser
+
+
+@lru_cache(maxsize=65_536)
+def _named(names: str) -> tuple[bool, bool, bool]:
+    """What names say whose digits are all one: ids are numbered, and the numbers say nothing."""
+    return names_boilerplate(names), names_comments(names), names_teaser(names)
 
 
 def _collapse(raw: str) -> str:
