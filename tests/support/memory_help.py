@@ -1,7 +1,7 @@
 """Peak memory of a step over a made-up corpus: a program, so that nothing else is in the process.
 
 memory_help.py make FOLDER COUNT          writes COUNT documents, a fifth of them copies or look-alikes
-memory_help.py STEP FOLDER                runs `sketch`, `dedup` or `decontaminate` there; prints peak MB
+memory_help.py STEP FOLDER                runs `score`, `clean`, `sketch`, `dedup` or `decontaminate`; prints peak MB
 """
 
 from __future__ import annotations
@@ -35,7 +35,17 @@ def _document(number: int) -> Document:
 
 def run(step: str, folder: Path) -> None:
     context = local_context(step, folder / step)
-    if step == "sketch":
+    if step == "score":
+        from components.score.config import ScoreConfig
+        from components.score.step import score
+
+        score(context, ScoreConfig(), folder / "documents")
+    elif step == "clean":
+        from components.clean.config import CleanConfig
+        from components.clean.step import clean
+
+        clean(context, CleanConfig(thresholds={"min_function_word_share": "off"}), folder / "score" / "output")
+    elif step == "sketch":
         from components.sketch.config import SketchConfig
         from components.sketch.step import sketch
 

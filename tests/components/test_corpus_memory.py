@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "support" / "memory_help.py"
+PROGRAM = Path(__file__).parents[1] / "support" / "memory_help.py"
 SIZES = (2_000, 20_000)
 
 
@@ -28,7 +28,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 @pytest.mark.slow
 def test_peak_memory_does_not_go_with_the_corpus(corpora: dict[int, Path]) -> None:
-    for step in ("sketch", "dedup", "decontaminate"):
+    for step in ("score", "clean", "sketch", "dedup", "decontaminate"):
         small, large = (float(call(step, corpora[size])) for size in SIZES)
         print(f"{step}: {small:.0f} MB for {SIZES[0]:,} documents, {large:.0f} MB for {SIZES[1]:,}")
         assert large <= 1.2 * small
