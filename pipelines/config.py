@@ -52,17 +52,8 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 SOURCES = ("sample", "crawl", "warc", "files")
 RECIPES = ("chat", "data")
-_FILES = (
-    "opt_out",
-    "rules",
-    "toxic",
-    "positives",
-    "negatives",
-    "benchmarks",
-    "synonyms",
-    "instructions",
-    "preferences",
-)
+_FILES = ("opt_out", "rules", "toxic", "synonyms", "instructions", "preferences")
+_FILES_OR_FOLDERS = ("positives", "negatives", "benchmarks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +108,10 @@ class SourceConfig:
         if self.kind in ("warc", "files"):
             require(len(self.paths) > 0, "source.paths", list(self.paths), "names no file", "'source.paths=[folder]'")
         for key in _FILES:
+            path = getattr(self, key)
+            sound = path is None or Path(path).is_file()
+            require(sound, f"source.{key}", path, "is not a file", f"source.{key}=path to a file")
+        for key in _FILES_OR_FOLDERS:
             path = getattr(self, key)
             require(path is None or Path(path).exists(), f"source.{key}", path, "does not exist", f"source.{key}=null")
 

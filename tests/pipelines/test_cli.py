@@ -39,6 +39,8 @@ def test_help_imports_nothing_heavy() -> None:
         ("pretrain.model.dim=abc", "pretrain.model.dim=abc", "headwater config show"),
         ("pretrain.model.dim=190", "must be an even multiple of pretrain.model.num_heads", "pretrain.model.dim="),
         ("source.kind=ftp", "must be one of sample, crawl, warc, files", "source.kind=sample"),
+        ("source.instructions=/", "is not a file", "source.instructions=path to a file"),
+        ("source.benchmarks=/no/such/place", "does not exist", "source.benchmarks=null"),
         ("justaword", "is not an override", "KEY=VALUE"),
         ("pretrain.length=100000", "at most pretrain.model.max_length", "pretrain.length="),
         ("pretrain.training.zero_stage=7", "must be 0, 1, 2 or 3", "zero_stage=1"),
