@@ -1,16 +1,67 @@
 """What a model is, and how it is asked to write: frozen dataclasses without torch, light enough for any step's config.
 
-`family` names the architecture. The fields are those all families share; a new family adds its block in
-`transformer.py` and its name map in `huggingface.py`, and reads the same fields.
+`family` names one of four architectures and thereby the value of every field that is left unset (`None`):
+`ModelConfig(family="gpt2")` is a GPT-2, `ModelConfig(family="gpt2", positions="alibi")` is one with ALiBi. A family
+is a set of defaults, never a branch in the model's code. `resolved` fills the unset fields in; the model's own code sees
+resolved configs only.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from components.configuring import require, require_choice
+from components.configuring import added, require, require_choice
 
-FAMILIES = ("llama",)
+FAMILIES = ("llama", "gpt2", "bert", "encoder-decoder")
+POSITIONS = ("rope", "learned", "sinusoidal", "t5", "alibi", "none")
+ROPE_SCALINGS = ("none", "llama3", "yarn")
+NORMS = ("rmsnorm", "layernorm")
+ACTIVATIONS = ("swiglu", "geglu", "gelu", "gelu-tanh", "relu", "relu2", "silu")
+GATED = ("swiglu", "geglu")
+
+_DEFAULTS: dict[str, dict[str, object]] = {
+    "llama": {
+        "positions": "rope",
+        "norm": "rmsnorm",
+        "post_norm": False,
+        "activation": "swiglu",
+        "bias": False,
+        "embed_norm": False,
+        "scale_embeddings": False,
+        "scale_attention": True,
+    },
+    "gpt2": {
+        "positions": "learned",
+        "norm": "layernorm",
+        "post_norm": False,
+        "activation": "gelu-tanh",
+        "bias": True,
+        "embed_norm": False,
+        "scale_embeddings": False,
+        "scale_attention": True,
+    },
+    "bert": {
+        "positions": "learned",
+        "norm": "layernorm",
+        "post_norm": True,
+        "activation": "gelu",
+        "bias": True,
+        "embed_norm": True,
+        "scale_embeddings": False,
+        "scale_attention": True,
+    },
+    "encoder-decoder": {
+        "positions": "sinusoidal",
+        "norm": "layernorm",
+        "post_norm": True,
+        "activation": "relu",
+        "bias": True,
+        "embed_norm": False,
+        "scale_embeddings": True,
+        "scale_attention": True,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -18,18 +69,51 @@ class ModelConfig:
     """Shape of a Transformer.
 
     Attributes:
-        family: Architecture; "llama" is RMSNorm before each sub-layer, rotary positions, grouped queries, SwiGLU.
+        family: "llama" and "gpt2" are decoders that predict the next token; "bert" is an encoder that sees both
+            directions and fills gaps; "encoder-decoder" reads a source and writes a target. It sets the defaults of
+            the fields below that are null.
         vocab_size: Rows of the embedding; 0 takes the tokenizer's.
         dim: Width of the residual stream.
-        num_layers: Blocks.
-        num_heads: Query heads; each is dim / num_heads wide.
-        num_kv_heads: Key and value heads; each serves num_heads / num_kv_heads query heads.
-        ffn_dim: Width of the feed-forward gate.
+        num_layers: Blocks; of an encoder-decoder those of the decoder.
+        num_heads: Query heads.
+        num_kv_heads: Key and value heads; each serves num_heads / num_kv_heads query heads. num_heads of them is
+            multi-head attention, fewer is grouped-query attention, one is multi-query attention.
+        ffn_dim: Width of the feed-forward layer (of its gate, where it has one).
         max_length: Longest sequence in tokens, prompt and reply together.
         rope_theta: Base of the rotary wavelengths.
-        norm_eps: Added to the mean square before its root.
+        norm_eps: Added to the mean square (or variance) before its root.
         tie_embeddings: Whether the output projection is the embedding table; saves vocab_size * dim parameters, which
             at tiny sizes would be most of the model.
+        positions: "rope" (2104.09864), "learned", "sinusoidal" (1706.03762), "t5" (relative buckets, 1910.10683),
+            "alibi" (2108.12409) or "none"; null takes the family's.
+        norm: "rmsnorm" or "layernorm"; null takes the family's.
+        post_norm: Normalise the sum after each sub-layer (2017's order) and not what goes into it; null takes the
+            family's. A post-norm stack has no final norm.
+        activation: "swiglu" and "geglu" have a gate; "gelu", "gelu-tanh", "relu", "relu2", "silu" have none; null takes
+            the family's.
+        bias: Whether matrices and layer norms have biases; null takes the family's.
+        embed_norm: Normalise the sum of the embeddings; null takes the family's.
+        scale_embeddings: Multiply token embeddings by sqrt(dim); null takes the family's.
+        scale_attention: Divide attention scores by sqrt(head width) (T5 does not); null takes the family's.
+        head_width: Width of one head; 0 is dim / num_heads.
+        qk_norm: RMSNorm over each query and key head before they are rotated (2302.05442).
+        rope_scaling: Stretches the rotary wavelengths past the length of pretraining: "none", "llama3", "yarn"
+            (2309.00071).
+        rope_factor: How many times the original length is reached.
+        rope_original_length: Length of pretraining before scaling; 0 is max_length / rope_factor.
+        rope_low_freq: "llama3": wavelengths longer than original length / this are stretched whole.
+        rope_high_freq: "llama3": wavelengths shorter than original length / this are left alone.
+        rope_beta_fast: "yarn": dimensions that turn more often than this over the original length are left alone.
+        rope_beta_slow: "yarn": dimensions that turn less often than this are stretched whole.
+        relative_buckets: "t5": buckets of distances.
+        relative_max_distance: "t5": distance from which on all share the last bucket.
+        num_encoder_layers: Blocks of the encoder of an encoder-decoder; 0 is num_layers.
+        num_token_types: Rows of BERT's table of sentence numbers; 0 has none.
+        num_experts: Feed-forward networks per block among which a router chooses (mixture of experts); 0 has one, and
+            no router.
+        experts_per_token: How many of them each token visits.
+        router_loss: Weight of the load-balancing loss (2101.03961) beside the cross-entropy, per token.
+        dropout: Share of activations dropped while training: embeddings and each sub-layer's output.
     """
 
     family: str = "llama"
@@ -43,15 +127,88 @@ class ModelConfig:
     rope_theta: float = 10000.0
     norm_eps: float = 1e-5
     tie_embeddings: bool = True
+    positions: str | None = added(None)
+    norm: str | None = added(None)
+    post_norm: bool | None = added(None)
+    activation: str | None = added(None)
+    bias: bool | None = added(None)
+    embed_norm: bool | None = added(None)
+    scale_embeddings: bool | None = added(None)
+    scale_attention: bool | None = added(None)
+    head_width: int = added(0)
+    qk_norm: bool = added(False)
+    rope_scaling: str = added("none")
+    rope_factor: float = added(1.0)
+    rope_original_length: int = added(0)
+    rope_low_freq: float = added(1.0)
+    rope_high_freq: float = added(4.0)
+    rope_beta_fast: float = added(32.0)
+    rope_beta_slow: float = added(1.0)
+    relative_buckets: int = added(32)
+    relative_max_distance: int = added(128)
+    num_encoder_layers: int = added(0)
+    num_token_types: int = added(0)
+    num_experts: int = added(0)
+    experts_per_token: int = added(2)
+    router_loss: float = added(0.01)
+    dropout: float = added(0.0)
 
     def __post_init__(self) -> None:
-        require_choice("model.family", self.family, FAMILIES)
+        self._check_choices()
         for name in ("dim", "num_layers", "num_heads", "num_kv_heads", "ffn_dim", "max_length"):
             value = getattr(self, name)
             require(value >= 1, f"model.{name}", value, "must be at least 1", f"model.{name}=1 or more")
-        require(self.vocab_size >= 0, "model.vocab_size", self.vocab_size, "must not be negative", "model.vocab_size=0")
+        for name in ("vocab_size", "head_width", "rope_original_length", "num_encoder_layers", "num_token_types"):
+            value = getattr(self, name)
+            require(value >= 0, f"model.{name}", value, "must not be negative", f"model.{name}=0")
+        self._check_heads()
+        for name, fix in (("rope_theta", "10000"), ("norm_eps", "1e-5")):
+            value = getattr(self, name)
+            require(value > 0, f"model.{name}", value, "must be positive", f"model.{name}={fix}")
         require(
-            self.dim % (2 * self.num_heads) == 0,
+            self.rope_factor >= 1, "model.rope_factor", self.rope_factor, "must be at least 1", "model.rope_factor=1"
+        )
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must lie in [0, 1)", "model.dropout=0.1")
+        self._check_experts()
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.head_width or self.dim // self.num_heads
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward layer has a gate."""
+        return resolved(self).activation in GATED
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it; an encoder-decoder's decoder does."""
+        return self.family != "bert"
+
+    @property
+    def encoder_layers(self) -> int:
+        """Blocks of an encoder-decoder's encoder."""
+        return self.num_encoder_layers or self.num_layers
+
+    def _check_choices(self) -> None:
+        require_choice("model.family", self.family, FAMILIES)
+        require_choice("model.rope_scaling", self.rope_scaling, ROPE_SCALINGS)
+        for name, choices in (("positions", POSITIONS), ("norm", NORMS), ("activation", ACTIVATIONS)):
+            value = getattr(self, name)
+            if value is not None:
+                require_choice(f"model.{name}", value, choices)
+
+    def _check_heads(self) -> None:
+        require(
+            self.head_width > 0 or self.dim % self.num_heads == 0,
+            "model.dim",
+            self.dim,
+            f"must be a multiple of model.num_heads={self.num_heads}",
+            f"model.dim={self.num_heads * max(1, self.dim // self.num_heads)}",
+        )
+        require(
+            resolved(self).positions != "rope" or self.head_dim % 2 == 0,
             "model.dim",
             self.dim,
             f"must be an even multiple of model.num_heads={self.num_heads} (rotary positions pair the two half heads)",
@@ -64,13 +221,30 @@ class ModelConfig:
             f"must divide model.num_heads={self.num_heads}",
             f"model.num_kv_heads={self.num_heads}",
         )
-        require(self.rope_theta > 0, "model.rope_theta", self.rope_theta, "must be positive", "model.rope_theta=10000")
-        require(self.norm_eps > 0, "model.norm_eps", self.norm_eps, "must be positive", "model.norm_eps=1e-5")
 
-    @property
-    def head_dim(self) -> int:
-        """Width of one head."""
-        return self.dim // self.num_heads
+    def _check_experts(self) -> None:
+        require(
+            self.num_experts != 1 and self.num_experts >= 0,
+            "model.num_experts",
+            self.num_experts,
+            "must be 0 (one feed-forward network, no router) or at least 2",
+            "model.num_experts=0",
+        )
+        require(
+            self.num_experts == 0 or 1 <= self.experts_per_token <= self.num_experts,
+            "model.experts_per_token",
+            self.experts_per_token,
+            f"must lie between 1 and model.num_experts={self.num_experts}",
+            "model.experts_per_token=2",
+        )
+        value = self.router_loss
+        require(value >= 0, "model.router_loss", value, "must not be negative", "model.router_loss=0.01")
+
+
+def resolved(config: ModelConfig) -> ModelConfig:
+    """The config with every null field set to what its family says. Idempotent."""
+    unset = {name: value for name, value in _DEFAULTS[config.family].items() if getattr(config, name) is None}
+    return dataclasses.replace(config, **unset) if unset else config  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

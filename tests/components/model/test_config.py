@@ -13,7 +13,7 @@ from components.model.transformer import Transformer
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        ({"family": "bert"}, "model.family"),
+        ({"family": "lstm"}, "model.family"),
         ({"dim": 100, "num_heads": 6}, "model.dim"),
         ({"dim": 18, "num_heads": 6}, "model.dim"),
         ({"num_heads": 6, "num_kv_heads": 4}, "model.num_kv_heads"),
