@@ -2,8 +2,8 @@
 
 `family` names one of four architectures and thereby the value of every field that is left unset (`None`):
 `ModelConfig(family="gpt2")` is a GPT-2, `ModelConfig(family="gpt2", positions="alibi")` is one with ALiBi. A family
-is a set of defaults, never a branch in the model's code. `resolved` fills the unset fields in; the model's own code sees
-resolved configs only.
+is a set of defaults, never a branch in the model's code. `resolved` fills the unset fields in; the code of the model
+sees resolved configs only.
 """
 
 from __future__ import annotations
