@@ -272,16 +272,3 @@ class SamplingConfig:
         require(
             self.max_new_tokens >= 1, "sampling.max_new_tokens", self.max_new_tokens, "must be at least 1", "it to 64"
         )
-
-
-def num_parameters(config: ModelConfig) -> int:
-    """Trainable parameters of a model of this shape, a tied table counted once."""
-    tables = config.vocab_size * config.dim * (1 if config.tie_embeddings else 2)
-    norms = (2 * config.num_layers + 1) * config.dim
-    return tables + norms + num_block_weights(config)
-
-
-def num_block_weights(config: ModelConfig) -> int:
-    """Entries of all weight matrices inside the blocks: those that every token is multiplied by."""
-    attention = 2 * config.dim * (config.num_heads + config.num_kv_heads) * config.head_dim
-    return config.num_layers * (attention + 3 * config.dim * config.ffn_dim)
