@@ -148,6 +148,7 @@ def _add_data(verbs: Verbs) -> None:
     forget = _verb(actions, "forget", "list all that documents or hosts touch; have them dropped with --apply")
     forget.add_argument("targets", nargs="+", metavar="URL-HOST-or-ID", help="documents or hosts")
     forget.add_argument("--apply", action="store_true", help="enter them in the opt-out list of the workspace")
+    forget.add_argument("--rewrite", action="store_true", help="--apply, and make the corpus anew without them at once")
     verify = _verb(actions, "verify", "check that nothing vanished: counts, order, places, hashes, splits")
     verify.add_argument("artifacts", nargs="*", metavar="ARTIFACT", help=f"{ARTIFACT}; a whole run when none is given")
     verify.add_argument("--run-id", metavar="ID", help="which run; the newest with documents when not given")

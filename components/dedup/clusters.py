@@ -39,6 +39,8 @@ VERDICTS = pa.schema(
 
 
 HEADS = {"number": np.int64, "head": np.int64}
+KEPT = ", kept "
+"""Stands between the threshold and the URL of the document that stayed, in the ledger."""
 EDGES = {"first": np.int64, "second": np.int64, "similarity": np.float64, "threshold": np.float64}
 _FACTS = pa.schema([("number", pa.int64()), ("order", pa.uint64()), ("url", pa.string()), ("doc_id", pa.binary(16))])
 
@@ -159,7 +161,7 @@ def judge_versions(members: Members, heads: Table) -> pa.Table:
         np.ones(len(going), dtype=np.bool_),
         ["same_url"] * len(going),
         [f"{size} versions" for size in sizes[going].tolist()],
-        [f"1, kept {url}" for url in urls],
+        [f"1{KEPT}{url}" for url in urls],
         [b""] * len(going),
         np.ones(len(going), dtype=np.int64),
     )
@@ -199,7 +201,7 @@ def judge_clusters(members: Members, copies: Table, edges: Table, drop_near: boo
         drops,
         rules,
         [f"{value:.3f}" for value in values],
-        [f"{limit:g}, kept {url}" for limit, url in zip(limits, urls, strict=True)],
+        [f"{limit:g}{KEPT}{url}" for limit, url in zip(limits, urls, strict=True)],
         [b"" if alone else cluster for alone, cluster in zip(is_best.tolist(), clusters, strict=True)],
         np.bincount(labels, minlength=size)[labels],
     )

@@ -1,10 +1,11 @@
 """`headwater data forget`: all that a document, a page or a host touches, and having it dropped from now on.
 
 Every artifact of the store is looked through, whatever run made it: WARC records, document shards, ledgers, tables
-beside them, token shards by split, and every model with the optimizer steps that read a piece of it. Nothing is
-deleted here. With `--apply` the targets are entered in the opt-out list of the workspace; the next run asks for none of
-them and drops what is there, which makes anew exactly the steps that read them. `headwater artifacts gc` then deletes
-what no run needs any more.
+beside them, token shards by split, and every model with the optimizer steps that read a piece of it. A near duplicate
+that was dropped in favour of a forgotten document, and is not forgotten itself, would take its place: it is listed as a
+copy. Nothing is deleted here. With `--apply` the targets are entered in the opt-out list of the workspace; the next run
+asks for none of them and drops what is there, which makes anew exactly the steps that read them. `--rewrite` makes that
+run at once, as far as the data path goes. `headwater artifacts gc` then deletes what no run needs any more.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 
 from components.card.funnel import frontiers, open_frontier
 from components.crawl.urls import normalise
-from components.documents import dropped_paths, shard_paths
+from components.dedup.clusters import KEPT
+from components.documents import dropped_paths, iter_ledger, shard_paths
 from components.errors import ConfigError, MachineError
 from components.opt_outs import FILE, OptOuts, read_entries
 from components.publish import publish_bytes
@@ -38,6 +40,7 @@ from pipelines.verbs.lineage import Manifests
 from pipelines.verbs.planning import open_store
 
 ID_CHARS = 32
+SHOWN_COPIES = 5
 _SHARD = re.compile(r"(?!documents/|dropped/)\w+/shard-\d+\.arrow")
 
 
@@ -67,7 +70,7 @@ class Touched:
 
 
 def forget(settings: Settings, options: argparse.Namespace) -> int:
-    """Lists what targets touch; with `--apply` enters them in the opt-out list.
+    """Lists what targets touch; with `--apply` enters them in the opt-out list, with `--rewrite` runs again.
 
     Raises:
         ConfigError: If a target is none, or the beginning of an id fits no document or several.
@@ -75,22 +78,33 @@ def forget(settings: Settings, options: argparse.Namespace) -> int:
     store = open_store(settings)
     made = list({one.data: one for one in store.manifests() if not store.missing(one)}.values())
     entries = [_entry(store, made, target) for target in options.targets]
-    ids, touched = touches(store, made, OptOuts(entries))
-    added = enter(store.workspace / FILE, entries) if options.apply else []
+    opt_outs = OptOuts(entries)
+    names, touched = touches(store, made, opt_outs)
+    apply = options.apply or options.rewrite
+    added = enter(store.workspace / FILE, entries) if apply else []
     record = {
         "entries": entries,
-        "documents": sorted(doc_id.hex() for doc_id in ids),
+        "documents": sorted(doc_id.hex() for doc_id in names),
         "artifacts": [one.to_json() for one in touched],
+        "copies": copies_of(store, made, opt_outs, set(names.values())),
         "list": str(store.workspace / FILE),
-        "applied": options.apply,
+        "applied": apply,
         "added": added,
     }
-    print(as_json(record) if options.json else "\n".join(_lines(record, touched)))
-    return 0
+    print(as_json(record) if options.json else "\n".join(_lines(record, touched)), flush=True)
+    return _rewrite(settings, options.json) if options.rewrite else 0
 
 
-def touches(store: Store, made: Sequence[Manifest], opt_outs: OptOuts) -> tuple[set[bytes], list[Touched]]:
-    """The documents that are covered, and what of each artifact they touch.
+def _rewrite(settings: Settings, as_json: bool) -> int:
+    """Runs the newest run's settings again, up to the data card: by now without what was forgotten."""
+    from pipelines.verbs.resume import retry
+
+    options = argparse.Namespace(run=None, json=as_json, until=["card"])
+    return retry([f"store={settings.store}", f"workspace={settings.workspace}"], options)
+
+
+def touches(store: Store, made: Sequence[Manifest], opt_outs: OptOuts) -> tuple[dict[bytes, str], list[Touched]]:
+    """The ids and URLs of the documents that are covered, and what of each artifact they touch.
 
     Args:
         store: Where the artifacts are.
@@ -116,7 +130,26 @@ def touches(store: Store, made: Sequence[Manifest], opt_outs: OptOuts) -> tuple[
             earlier.rows |= rows
         elif rows:
             found.append(Touched(name, one.run, rows))
-    return ids, [*found, *_models(store, made, ids)]
+    return names, [*found, *_models(store, made, ids)]
+
+
+def copies_of(store: Store, made: Sequence[Manifest], opt_outs: OptOuts, urls: Set[str]) -> list[dict[str, str]]:
+    """Documents that were dropped as duplicates of a covered one and are not covered themselves.
+
+    Args:
+        store: Where the artifacts are.
+        made: Artifacts to look through.
+        opt_outs: What is to be forgotten.
+        urls: URLs of the documents that are covered.
+    """
+    copies: dict[tuple[str, str], str] = {}
+    for one in made:
+        for path in dropped_paths(store.fetch(one)) if holds(one, "documents") else ():
+            for row in iter_ledger(path):
+                kept = row.threshold.partition(KEPT)[2]
+                if kept in urls and not opt_outs.entry_for(row.url, row.doc_id):
+                    copies[row.url, row.doc_id.hex()] = kept
+    return [{"url": url, "id": doc_id, "copy_of": copies[url, doc_id]} for url, doc_id in sorted(copies)]
 
 
 def enter(path: Path, entries: Sequence[str]) -> list[str]:
@@ -231,13 +264,18 @@ def _lines(record: Mapping[str, Any], touched: Sequence[Touched]) -> Iterator[st
     rows += [[one.name, one.run, *_cells(one)] for one in touched]
     if touched:
         yield from aligned(rows)
+    if record["copies"]:
+        some = ", ".join(copy["url"] for copy in record["copies"][:SHOWN_COPIES])
+        more = "" if len(record["copies"]) <= SHOWN_COPIES else ", ... (--json lists all)"
+        yield f"{number(len(record['copies']))} copies under other URLs may take their place; name them too: "
+        yield f"  {harmless(some)}{more}"
     if record["added"]:
         yield f"entered in {record['list']}: {harmless(', '.join(record['added']))}"
         yield "the next `headwater run` drops them by the rule opt_out; `headwater artifacts gc` deletes what is left"
     elif record["applied"]:
         yield f"{record['list']} has them already"
     else:
-        yield "nothing was changed; --apply has them dropped from the next run on"
+        yield "nothing was changed; --apply has them dropped from the next run on, --rewrite at once"
 
 
 def _cells(one: Touched) -> tuple[str, str, str]:

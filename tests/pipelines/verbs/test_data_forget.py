@@ -15,6 +15,7 @@ from components.context import local_context
 from components.crawl.config import CrawlConfig
 from components.crawl.scope import Scope
 from components.crawl.warc_read import open_record
+from components.dedup.clusters import KEPT
 from components.documents import Document, iter_ledger, iter_shard, read_documents, read_dropped
 from components.opt_outs import FILE, OptOuts, read_entries
 from pipelines.verbs.data_forget import _records
@@ -143,3 +144,12 @@ def test_the_step_clean_drops_what_was_entered(data: Headwater, own_corpus: Path
     dropped = [row.doc_id.hex() for row in read_dropped(ctx.output) if row.rule == "opt_out"]
     scored = {document.doc_id.hex() for document in read_documents(artifact(own_corpus, "score"))}
     assert set(dropped) == set(forgotten_ids) & scored != set()
+
+
+def test_copies_that_would_take_its_place_are_named(data: Headwater, corpus: Path) -> None:
+    copy = next(row for row in read_dropped(artifact(corpus, "dedup")) if row.url not in row.threshold)
+    stayed = copy.threshold.partition(KEPT)[2]
+    (found,) = [one for one in forgotten(data, stayed)["copies"] if one["url"] == copy.url]
+    assert found == {"url": copy.url, "id": copy.doc_id.hex(), "copy_of": stayed}
+    assert "copies under other URLs" in data("forget", stayed)
+    assert found not in forgotten(data, stayed, copy.url)["copies"]
