@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -48,3 +49,19 @@ class ArrowWriter(ABC):
     @abstractmethod
     def _finish(self) -> None:
         """Writes what is left when all rows have come."""
+
+
+class TupleWriter(ArrowWriter):
+    """Writes rows that come as tuples in the order of the schema's fields, one batch a call."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        super().__init__(path, schema, None)
+
+    def write(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Writes some rows; no batch where there are none."""
+        if rows:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+
+    def _finish(self) -> None:
+        """Nothing is held back."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from components.arrow_files import TupleWriter
 from components.decontaminate.config import DecontaminateConfig
 from components.decontaminate.index import Index, open_index
 from components.decontaminate.match import Leak, find_leaks, without
 from components.documents import Document, Dropped, ShardWriter, iter_shard
-from components.publish import publish
 from components.shardwise import Part
 
 CUTS = pa.schema([("doc_id", pa.binary(16)), ("item", pa.string()), ("chars", pa.int64()), ("coverage", pa.float64())])
@@ -51,9 +51,7 @@ def sift(path: Path, index: int, tables: Path, items: Path, config: Decontaminat
     lookup, found = open_index(items), _Found()
     with ExitStack() as stack:
         writer = stack.enter_context(ShardWriter(tables, index))
-        temporary = stack.enter_context(publish(tables / "cuts" / path.name))
-        sink = stack.enter_context(pa.OSFile(str(temporary), "wb"))
-        cuts = stack.enter_context(pa.ipc.new_file(sink, CUTS))
+        cuts = stack.enter_context(TupleWriter(tables / "cuts" / path.name, CUTS))
         for document in iter_shard(path):
             leaks = find_leaks(document.text, lookup, config)
             if not leaks:
@@ -65,8 +63,7 @@ def sift(path: Path, index: int, tables: Path, items: Path, config: Decontaminat
                 continue
             rest, taken = _cut(document.text, leaks, lookup, config)
             found.chars += len(document.text) - len(rest)
-            rows = [(document.doc_id, ids[leak.item], _chars(leak), leak.coverage) for leak in taken]
-            cuts.write_batch(pa.record_batch([list(column) for column in zip(*rows, strict=True)], schema=CUTS))
+            cuts.write([(document.doc_id, ids[leak.item], _chars(leak), leak.coverage) for leak in taken])
             _keep_or_drop(writer, document, rest, config)
     rows_found = [[item, *seen] for item, seen in sorted(found.items.items())]
     return writer.part | {"found": rows_found, "contaminated": found.documents, "cut_chars": found.chars}

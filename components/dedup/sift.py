@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.arrow_files import TupleWriter
 from components.dedup.clusters import read_verdicts
 from components.dedup.config import DedupConfig
 from components.dedup.cuts import Cut, cut
@@ -21,7 +21,6 @@ from components.dedup.gather import MEMORY, gather_documents
 from components.dedup.runs import Table, read_range
 from components.documents import BATCH_ROWS, Document, Dropped, ShardWriter
 from components.errors import StepError
-from components.publish import publish
 from components.shardwise import Part, once
 from components.sketch.config import is_cjk
 from components.sketch.sketches import iter_columns
@@ -95,7 +94,7 @@ def _sift(task: Sifting) -> Part:
     with ExitStack() as stack:
         writer = stack.enter_context(ShardWriter(task.tables, task.index))
         memory = stack.enter_context(ShardWriter(task.tables / MEMORY, task.index)) if task.config.keep_memory else None
-        cuts = stack.enter_context(_CutWriter(task.tables / "cuts" / task.documents.name))
+        cuts = stack.enter_context(TupleWriter(task.tables / "cuts" / task.documents.name, CUTS))
         while chunk := list(islice(numbered, BATCH_ROWS)):
             _sift_chunk(task, chunk, writer, memory, cuts, counts)
     return writer.part | {f"cut_{name}": value for name, value in vars(counts).items()}
@@ -106,13 +105,14 @@ def _sift_chunk(
     chunk: list[tuple[int, Document]],
     writer: ShardWriter,
     memory: ShardWriter | None,
-    cuts: _CutWriter,
+    cuts: TupleWriter,
     counts: _Counts,
 ) -> None:
     low, high = chunk[0][0], chunk[-1][0] + 1
     verdicts = {int(str(row["number"])): row for row in read_verdicts(task.verdicts, low, high)}
     lines = read_range(task.lines, (low, high)) if task.lines else None
     passages = read_range(task.passages, (low, high)) if task.passages else None
+    rows: list[tuple[object, ...]] = []
     for number, document in chunk:
         marked, loss = _judged(document, verdicts.get(number))
         done = None if loss else _cut(task, marked, _hashes(lines, number), _hashes(passages, number))
@@ -123,13 +123,13 @@ def _sift_chunk(
             writer.drop(loss)
         elif done:
             writer.keep(replace(marked, text=done.text))
-            cuts.add(document.doc_id, done)
+            rows.append((document.doc_id, done.lines, done.line_chars, done.passages, done.passage_chars))
             counts.add(done)
         else:
             writer.keep(marked)
         if memory and (loss or done):
             memory.keep(document)
-    cuts.flush()
+    cuts.write(rows)
 
 
 def _judged(document: Document, verdict: dict[str, object] | None) -> tuple[Document, Dropped | None]:
@@ -169,33 +169,3 @@ def _checked(task: Sifting) -> Iterator[Document]:
                 fix="sketch the documents that dedup reads, or the artifact they were chosen from",
             )
         yield document
-
-
-class _CutWriter:
-    """Writes the table of what was cut; a context manager, published on a clean exit."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._rows: list[tuple[bytes, int, int, int, int]] = []
-
-    def __enter__(self) -> _CutWriter:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(publish(self._path))
-            sink = stack.enter_context(pa.OSFile(str(temporary), "wb"))
-            self._writer = stack.enter_context(pa.ipc.new_file(sink, CUTS))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def add(self, doc_id: bytes, done: Cut) -> None:
-        self._rows.append((doc_id, done.lines, done.line_chars, done.passages, done.passage_chars))
-
-    def flush(self) -> None:
-        if self._rows:
-            columns = [list(column) for column in zip(*self._rows, strict=True)]
-            self._writer.write_batch(pa.record_batch(columns, schema=CUTS))
-        self._rows = []
