@@ -10,6 +10,8 @@ compared: a setting it ignores is an error, not a surprise. Decisions, each with
   multiplies by the number of ranks, which the average takes back. (DeepSpeed's own sum mode lacks stage 3.)
 - DeepSpeed skips a step whose gradient norm is not finite at stages 1 to 3 (for bf16 only when told to: it is). At
   stage 0 it neither reports a norm nor skips, so there the gradients are reduced, measured and clipped here.
+- It has no place between measuring the gradient and using it. `_gate` makes one: the function that measures is
+  wrapped, and a norm that is not accepted is handed on as infinite, which DeepSpeed skips.
 - Weights and optimizer state go in and out by parameter name, fp32, so a checkpoint knows no stage and no rank count.
 
 This file reaches into attributes of DeepSpeed that are not documented (the flat fp32 partitions); `deepspeed` is pinned
@@ -18,9 +20,11 @@ to one exact version, and the tests train, save and load at every stage.
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +34,7 @@ from torch import Tensor, nn
 from components.context import Rank
 from components.training.config import TrainingConfig
 from components.training.deepspeed_start import start_deepspeed
-from components.training.engine import StepReport, named_buffers, use_bf16
+from components.training.engine import Accept, StepReport, named_buffers, use_bf16
 from components.training.optim import make_optimizer, set_lr
 from components.training.plain_engine import MOMENTS, clip_gradients
 
@@ -119,6 +123,10 @@ class DeepSpeedEngine:
         _compare(wanted, effective_json(self._engine))
         if self._stage == 0:
             self._engine.enable_backward_allreduce = False  # gradients are reduced once, in `step`
+        self._accept: Accept | None = None
+        self._norm = math.inf
+        if self._stage > 0:
+            self._gate()
         self._make_moments()
 
     @property
@@ -131,22 +139,59 @@ class DeepSpeedEngine:
         """See `Engine.backward`."""
         self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
 
-    def step(self, lr: float) -> StepReport:
+    def step(self, lr: float, accept: Accept | None = None) -> StepReport:
         """See `Engine.step`."""
         set_lr(self._engine.optimizer, lr)
         if self._stage == 0:
-            return self._step_unsharded()
+            return self._step_unsharded(accept)
+        self._accept, self._norm = accept, math.inf
         self._engine.step()
-        return StepReport(float(self._engine.get_global_grad_norm()), skipped=not self._engine.was_step_applied())
+        norm = self._norm if accept else float(self._engine.get_global_grad_norm())
+        return StepReport(norm, skipped=not self._engine.was_step_applied())
 
-    def _step_unsharded(self) -> StepReport:
+    def _step_unsharded(self, accept: Accept | None) -> StepReport:
         self._engine.buffered_allreduce_fallback()
-        norm, finite = clip_gradients(list(self._model.parameters()), self._config.clip_grad)
-        if finite:
+        norm, fit = clip_gradients(list(self._model.parameters()), self._config.clip_grad, accept)
+        if fit:
             self._engine.step()
         else:
             self._engine.zero_grad()
-        return StepReport(norm, skipped=not finite)
+        return StepReport(norm, skipped=not fit)
+
+    def _gate(self) -> None:
+        """Wraps the method by which this optimizer measures the gradient: it remembers the norm and asks `accept`."""
+        from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+
+        optimizer = self._engine.optimizer
+        if self._stage == 3:
+            measure = optimizer._get_norm_groups
+            optimizer._get_norm_groups = lambda: self._judged(measure())
+        elif isinstance(optimizer, BF16_Optimizer):
+            gradients = optimizer.get_grads_for_norm
+            optimizer.get_grads_for_norm = partial(self._judged_gradients, gradients)
+        else:
+            whole = optimizer.scaled_global_norm
+            optimizer.scaled_global_norm = lambda: self._judged([whole()])[0]
+
+    def _judged(self, norms: list[Tensor]) -> list[Tensor]:
+        """Norms of parts of the gradient (times the loss scale), or infinite ones if the step is not to be taken."""
+        from deepspeed.runtime.utils import combine_grad_norm_groups
+
+        self._norm = float(combine_grad_norm_groups(norms)) / float(getattr(self._engine.optimizer, "loss_scale", 1.0))
+        if self._accept is None or not math.isfinite(self._norm) or self._accept(self._norm):
+            return norms
+        return [torch.full_like(norm, math.inf) for norm in norms]
+
+    def _judged_gradients(self, gradients: Callable[..., Any], for_clipping: bool = False) -> Any:  # noqa: ANN401
+        """As `_judged`, for the optimizer of bf16 at stage 1, which measures what this returns."""
+        from deepspeed.runtime.utils import get_global_norm_of_tensors
+
+        found = gradients(for_clipping)
+        if for_clipping or self._accept is None:
+            return found
+        norm = torch.as_tensor(get_global_norm_of_tensors(found[0], mpu=self._engine.optimizer.mpu))
+        fit = bool(torch.isfinite(self._judged([norm])[0]))
+        return found if fit else ([torch.full_like(gradient, math.inf) for gradient in found[0]], found[1])
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """See `Engine.sum_over_ranks`."""
@@ -155,10 +200,14 @@ class DeepSpeedEngine:
         sums: list[float] = total.tolist()
         return sums
 
-    def full_weights(self) -> dict[str, Tensor]:
+    def full_weights(self, keep: bool = True) -> dict[str, Tensor]:
         """See `Engine.full_weights`."""
-        weights = {name: self._full(parameter).float() for name, parameter in self._model.named_parameters()}
-        return {name: _copy(tensor) for name, tensor in {**weights, **named_buffers(self._model)}.items()}
+        weights = {}
+        for name, parameter in self._model.named_parameters():
+            whole = self._full(parameter)  # at stage 3 and for bf16 by all ranks together
+            if keep:
+                weights[name] = _copy(whole.float())
+        return weights | {name: _copy(buffer) for name, buffer in named_buffers(self._model).items() if keep}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """See `Engine.load_weights`."""
@@ -176,12 +225,14 @@ class DeepSpeedEngine:
             for name, buffer in named_buffers(self._model).items():
                 buffer.copy_(weights[name])
 
-    def optimizer_state(self) -> dict[str, Tensor]:
+    def optimizer_state(self, keep: bool = True) -> dict[str, Tensor]:
         """See `Engine.optimizer_state`."""
-        state = {"step": _copy(self._steps()[0])}
+        state = {"step": _copy(self._steps()[0])} if keep else {}
         for name, parameter in self._trainable():
             for moment in MOMENTS:
-                state[f"{name}/{moment}"] = _copy(self._full_moment(parameter, moment))
+                whole = self._full_moment(parameter, moment)
+                if keep:
+                    state[f"{name}/{moment}"] = _copy(whole)
         return state
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:

@@ -4,10 +4,10 @@ Signatures others build on:
     make_engine(model, config: TrainingConfig, rank: Rank) -> Engine
     engine.module(...)                    every forward goes through it: ZeRO-3 gathers the weights in its hooks
     engine.backward(loss)                 loss = SUM of the rank's part / GLOBAL number of units
-    engine.step(lr) -> StepReport         clips, updates (or skips), clears the gradients
+    engine.step(lr, accept) -> StepReport clips, updates (or skips), clears the gradients
     engine.sum_over_ranks([a, b]) -> [..] collective
-    engine.full_weights() / load_weights(...)               fp32, CPU, by parameter name; collective
-    engine.optimizer_state() / load_optimizer_state(...)    fp32, CPU, by parameter name; collective
+    engine.full_weights(keep) / load_weights(...)             fp32, CPU, by parameter name; collective
+    engine.optimizer_state(keep) / load_optimizer_state(...)  fp32, CPU, by parameter name; collective
     copy_weights(weights, model)          fills a plain module (a sampler's replica, an export) by name
 
 The one arithmetic rule: what `backward` is given adds up. The loss of a step is a sum over units (tokens, pairs)
@@ -17,9 +17,9 @@ number of ranks is the gradient of that one global mean. An engine that averages
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,16 @@ from torch import Tensor, nn
 from components.context import Rank
 from components.training.config import TrainingConfig
 
+Accept: TypeAlias = Callable[[float], bool]
+
 
 @dataclass(frozen=True)
 class StepReport:
     """What an optimizer step did.
 
     Attributes:
-        grad_norm: Global L2 norm of the gradient before clipping; not finite if the step was skipped.
-        skipped: True if the gradient was not finite: weights and optimizer state are as before.
+        grad_norm: Global L2 norm of the gradient before clipping.
+        skipped: True if the gradient was not finite or not accepted: weights and moments are as before.
     """
 
     grad_norm: float
@@ -63,20 +65,34 @@ class Engine(Protocol):
     def backward(self, loss: Tensor) -> None:
         """Adds the gradient of `loss`, a scalar already divided by the step's global number of units."""
 
-    def step(self, lr: float) -> StepReport:
-        """Clips, updates the weights at learning rate `lr`, clears the gradients; skips a non-finite gradient."""
+    def step(self, lr: float, accept: Accept | None = None) -> StepReport:
+        """Clips, updates the weights at learning rate `lr`, clears the gradients; skips a non-finite gradient.
+
+        Args:
+            lr: Learning rate.
+            accept: Asked once, with the gradient's finite norm, before anything is updated; False skips the step. It
+                must answer the same on every rank.
+        """
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """Adds each value over all ranks, in float64; every rank gets the sums."""
 
-    def full_weights(self) -> dict[str, Tensor]:
-        """All parameters and buffers by name, fp32 (buffers as they are), copies on the CPU of every rank."""
+    def full_weights(self, keep: bool = True) -> dict[str, Tensor]:
+        """All parameters and buffers by name, fp32 (buffers as they are), copies on the CPU.
+
+        Args:
+            keep: False on a rank that only takes part: it gathers one parameter at a time, keeps none, returns {}.
+        """
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Sets all parameters and buffers, from the dict that `full_weights` returns on any engine."""
 
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """AdamW's moments as "<parameter>/exp_avg" and "<parameter>/exp_avg_sq", and its "step", on the CPU."""
+    def optimizer_state(self, keep: bool = True) -> dict[str, Tensor]:
+        """AdamW's moments as "<parameter>/exp_avg" and "<parameter>/exp_avg_sq", and its "step", on the CPU.
+
+        Args:
+            keep: See `full_weights`.
+        """
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """Sets what `optimizer_state` returned on any engine, ZeRO stage and number of ranks."""

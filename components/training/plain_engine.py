@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from components.context import Rank
 from components.training.config import TrainingConfig
-from components.training.engine import StepReport, copy_weights, named_buffers, use_bf16
+from components.training.engine import Accept, StepReport, copy_weights, named_buffers, use_bf16
 from components.training.optim import make_optimizer, set_lr
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -33,21 +34,21 @@ class PlainEngine:
         """See `Engine.backward`."""
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def step(self, lr: float) -> StepReport:
+    def step(self, lr: float, accept: Accept | None = None) -> StepReport:
         """See `Engine.step`."""
-        norm, finite = clip_gradients(self._parameters, self._clip_grad)
-        if finite:
+        norm, fit = clip_gradients(self._parameters, self._clip_grad, accept)
+        if fit:
             set_lr(self._optimizer, lr)
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return StepReport(norm, skipped=not finite)
+        return StepReport(norm, skipped=not fit)
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """See `Engine.sum_over_ranks`."""
         return [float(value) for value in values]
 
-    def full_weights(self) -> dict[str, Tensor]:
-        """See `Engine.full_weights`."""
+    def full_weights(self, keep: bool = True) -> dict[str, Tensor]:
+        """See `Engine.full_weights`; this engine has one rank."""
         tensors = {**dict(self._model.named_parameters()), **named_buffers(self._model)}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
@@ -55,8 +56,8 @@ class PlainEngine:
         """See `Engine.load_weights`."""
         copy_weights(weights, self._model)
 
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """See `Engine.optimizer_state`."""
+    def optimizer_state(self, keep: bool = True) -> dict[str, Tensor]:
+        """See `Engine.optimizer_state`; this engine has one rank."""
         state: dict[str, Tensor] = {"step": torch.zeros((), dtype=torch.float32)}
         for name, parameter in self._trainable():
             moments = self._optimizer.state[parameter]
@@ -95,16 +96,18 @@ class _Autocast(nn.Module):
             return self.inner(*args, **kwargs)
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> tuple[float, bool]:
-    """Scales gradients so that their global L2 norm is at most `max_norm` (0: no limit); leaves non-finite ones.
+def clip_gradients(
+    parameters: Sequence[nn.Parameter], max_norm: float, accept: Accept | None = None
+) -> tuple[float, bool]:
+    """Scales gradients so that their global L2 norm is at most `max_norm` (0: no limit); leaves those it refuses.
 
     Returns:
-        The norm before clipping, and whether it is finite.
+        The norm before clipping, and whether it is finite and accepted.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     value = float(norm)
-    finite = bool(torch.isfinite(norm))
-    if finite and 0 < max_norm < value:
+    fit = math.isfinite(value) and (accept is None or accept(value))
+    if fit and 0 < max_norm < value:
         torch._foreach_mul_(gradients, max_norm / (value + 1e-6))
-    return value, finite
+    return value, fit
