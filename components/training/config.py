@@ -6,13 +6,18 @@ step's sequences are cut up, and never change its gradient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from components.configuring import require, require_choice, runtime
+from components.configuring import added, require, require_choice, runtime
+from components.training.deepspeed_table import check_table
 
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "wsd", "inverse-sqrt")
+DECAY_SHAPES = ("1-sqrt", "linear")
+OPTIMIZERS = ("adamw", "muon", "adamw8bit")
 ENGINES = ("deepspeed", "plain")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+RECOMPUTES = ("none", "blocks")
+OFFLOADS = ("none", "cpu", "nvme")
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,16 @@ class TrainingConfig:
         batch_size: Sequences per step, over all ranks.
         micro_batch: Sequences per forward pass of one rank; bounds memory, never changes the gradient.
         lr: Peak learning rate.
-        min_lr_ratio: The learning rate ends at this share of its peak ("cosine" and "linear").
+        min_lr_ratio: The learning rate ends at this share of its peak ("cosine", "linear" and "wsd").
         warmup_steps: Steps over which the learning rate climbs linearly from near zero to its peak.
-        schedule: "cosine", "linear" or "constant" after the warm-up.
+        schedule: "cosine", "linear", "constant", "wsd" (constant, then a decay at the end) or "inverse-sqrt" after the
+            warm-up.
+        decay_share: Share of `steps` at the end over which a "wsd" schedule decays.
+        decay_shape: "1-sqrt" or "linear": how it does.
+        optimizer: "adamw"; "muon" for the matrices inside the blocks and AdamW for all else; or "adamw8bit", AdamW
+            with moments of one byte each.
+        muon_momentum: Muon's decay rate of its momentum.
+        muon_lr_ratio: Muon's learning rate as a multiple of `lr`; 1 gives its updates the size of AdamW's.
         weight_decay: AdamW's decoupled decay, on matrices only (not on norms and biases).
         beta1: AdamW's decay rate of the first moment.
         beta2: AdamW's decay rate of the second moment.
@@ -34,8 +46,18 @@ class TrainingConfig:
         clip_grad: Largest global L2 norm of the gradient; 0 turns clipping off.
         engine: "deepspeed", or "plain" torch (one rank).
         zero_stage: DeepSpeed ZeRO stage 0 to 3: nothing, optimizer states, gradients, weights are split over ranks.
-        precision: "auto" (fp32 on CPU, bf16 on CUDA), "fp32" or "bf16".
+        precision: "auto" (fp32 on CPU, bf16 on CUDA), "fp32", "bf16", or "fp16" under a dynamic loss scale.
+        recompute: "blocks" keeps only what enters a block and computes its inside again in the backward pass; "none"
+            keeps all activations. Never changes the gradient.
+        compile: Compile each block with torch.compile.
+        offload: Where DeepSpeed keeps the optimizer's state (and at stage 3 the weights) between uses: "none" (on the
+            device), "cpu" or "nvme".
+        offload_folder: Folder on the NVMe disk.
+        deepspeed: More settings of DeepSpeed by dotted name, such as `zero_optimization.stage3_max_live_parameters`.
+            What follows from another setting cannot be set here.
         ranks: Training processes.
+        tensor_parallel: Ranks that share each matrix of a block.
+        sequence_parallel: Ranks that share each sequence.
         eval_every: Steps between evaluations; 0 evaluates at the end only.
         log_every: Steps between logged metrics.
         checkpoint_every: Steps between checkpoints; 0 saves only when the run is stopped.
@@ -49,6 +71,11 @@ class TrainingConfig:
     min_lr_ratio: float = 0.1
     warmup_steps: int = 20
     schedule: str = "cosine"
+    decay_share: float = added(0.2)
+    decay_shape: str = added("1-sqrt")
+    optimizer: str = added("adamw")
+    muon_momentum: float = added(0.95)
+    muon_lr_ratio: float = added(1.0)
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
@@ -57,7 +84,14 @@ class TrainingConfig:
     engine: str = "deepspeed"
     zero_stage: int = 1
     precision: str = "auto"
+    recompute: str = runtime("none")
+    compile: bool = added(False)
+    offload: str = added("none")
+    offload_folder: str = runtime("")
+    deepspeed: dict[str, str] = field(default_factory=dict, metadata={"keeps": {}})
     ranks: int = runtime(2)
+    tensor_parallel: int = runtime(1)
+    sequence_parallel: int = runtime(1)
     eval_every: int = 100
     log_every: int = runtime(10)
     checkpoint_every: int = runtime(100)
@@ -66,8 +100,11 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         require(self.steps >= 1, "training.steps", self.steps, "must be at least 1", "training.steps=400")
         self._check_batch()
+        self._check_schedule()
         self._check_optimizer()
         self._check_engine()
+        self._check_offload()
+        check_table(self.deepspeed, self.engine)
         for name in ("eval_every", "checkpoint_every", "max_skipped"):
             value = getattr(self, name)
             require(value >= 0, f"training.{name}", value, "must be 0 or more", f"training.{name}=100")
@@ -75,26 +112,41 @@ class TrainingConfig:
             self.log_every >= 1, "training.log_every", self.log_every, "must be at least 1", "training.log_every=10"
         )
 
+    @property
+    def data_ranks(self) -> int:
+        """Groups of ranks that work on sequences of their own; the ranks of a group share theirs."""
+        return self.ranks // (self.tensor_parallel * self.sequence_parallel)
+
     def with_less_memory(self) -> TrainingConfig | None:
         """At most half the micro-batch and the same global batch; None where the micro-batch is 1 already."""
         smaller = range(self.micro_batch // 2, 0, -1)
-        fitting = [micro_batch for micro_batch in smaller if self.batch_size % (micro_batch * self.ranks) == 0]
+        fitting = [micro_batch for micro_batch in smaller if self.batch_size % (micro_batch * self.data_ranks) == 0]
         return replace(self, micro_batch=fitting[0]) if fitting else None
 
     def _check_batch(self) -> None:
-        for name in ("batch_size", "micro_batch", "ranks"):
+        for name in ("batch_size", "micro_batch", "ranks", "tensor_parallel", "sequence_parallel"):
             value = getattr(self, name)
             require(value >= 1, f"training.{name}", value, "must be at least 1", f"training.{name}=2")
-        share = self.micro_batch * self.ranks
+        shared = self.tensor_parallel * self.sequence_parallel
+        require(
+            self.ranks % shared == 0,
+            "training.ranks",
+            self.ranks,
+            f"is no multiple of training.tensor_parallel={self.tensor_parallel} times "
+            f"training.sequence_parallel={self.sequence_parallel}",
+            f"training.ranks={shared * max(1, self.ranks // shared)}",
+        )
+        share = self.micro_batch * self.data_ranks
+        on = f"on {self.ranks} ranks" if shared == 1 else f"on {self.data_ranks} groups of {shared} ranks"
         require(
             self.batch_size % share == 0,
             "training.batch_size",
             self.batch_size,
-            f"does not divide into micro-batches of {self.micro_batch} on {self.ranks} ranks",
+            f"does not divide into micro-batches of {self.micro_batch} {on}",
             f"training.batch_size={max(1, round(self.batch_size / share)) * share}",
         )
 
-    def _check_optimizer(self) -> None:
+    def _check_schedule(self) -> None:
         require(self.lr > 0, "training.lr", self.lr, "must be above 0", "training.lr=0.001")
         require(
             0 <= self.warmup_steps < self.steps,
@@ -104,16 +156,34 @@ class TrainingConfig:
             f"training.warmup_steps={self.steps // 20}",
         )
         require_choice("training.schedule", self.schedule, SCHEDULES)
+        require_choice("training.decay_shape", self.decay_shape, DECAY_SHAPES)
+        share = self.decay_share
+        require(0 < share <= 1, "training.decay_share", share, "must lie in (0, 1]", "training.decay_share=0.2")
+
+    def _check_optimizer(self) -> None:
+        require_choice("training.optimizer", self.optimizer, OPTIMIZERS)
         for name in ("min_lr_ratio", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"training.{name}", value, "must lie between 0 and 1", f"training.{name}=0.9")
         for name in ("weight_decay", "eps", "clip_grad"):
             value = getattr(self, name)
             require(value >= 0, f"training.{name}", value, "must be 0 or more", f"training.{name}=0.1")
+        momentum, ratio = self.muon_momentum, self.muon_lr_ratio
+        key = "training.muon_momentum"
+        require(0 <= momentum < 1, key, momentum, "must lie in [0, 1)", f"{key}=0.95")
+        require(ratio > 0, "training.muon_lr_ratio", ratio, "must be above 0", "training.muon_lr_ratio=1")
+        require(
+            self.optimizer != "adamw8bit" or self.engine == "plain" or self.zero_stage == 0,
+            "training.optimizer",
+            self.optimizer,
+            f"needs whole tensors, which training.zero_stage={self.zero_stage} cuts into pieces",
+            "training.zero_stage=0, or training.optimizer=adamw",
+        )
 
     def _check_engine(self) -> None:
         require_choice("training.engine", self.engine, ENGINES)
         require_choice("training.precision", self.precision, PRECISIONS)
+        require_choice("training.recompute", self.recompute, RECOMPUTES)
         stages = "training.zero_stage"
         require(0 <= self.zero_stage <= 3, stages, self.zero_stage, "must be 0, 1, 2 or 3", f"{stages}=1")
         require(
@@ -122,4 +192,31 @@ class TrainingConfig:
             self.ranks,
             "needs training.engine=deepspeed: the plain engine has one rank",
             "training.ranks=1 or training.engine=deepspeed",
+        )
+
+    def _check_offload(self) -> None:
+        key = "training.offload"
+        require_choice(key, self.offload, OFFLOADS)
+        if self.offload == "none":
+            return
+        require(
+            self.engine == "deepspeed" and self.zero_stage > 0,
+            key,
+            self.offload,
+            "needs ZeRO: training.engine=deepspeed and training.zero_stage=1, 2 or 3",
+            "training.zero_stage=3, or training.offload=none",
+        )
+        require(
+            self.offload != "nvme" or self.zero_stage == 3,
+            key,
+            self.offload,
+            f"needs training.zero_stage=3, and it is {self.zero_stage}",
+            "training.zero_stage=3, or training.offload=cpu",
+        )
+        require(
+            self.offload != "nvme" or bool(self.offload_folder),
+            "training.offload_folder",
+            self.offload_folder,
+            "must name a folder on the NVMe disk for training.offload=nvme",
+            "training.offload_folder=/local_nvme/offload",
         )

@@ -9,6 +9,7 @@ import pytest
 from components.configuring import is_runtime
 from components.errors import ConfigError
 from components.training.config import TrainingConfig
+from components.training.deepspeed_table import merged
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,30 @@ from components.training.config import TrainingConfig
         ({"clip_grad": -1.0}, "training.clip_grad"),
         ({"zero_stage": 4}, "training.zero_stage"),
         ({"engine": "plain", "ranks": 2}, "training.ranks"),
-        ({"precision": "fp16"}, "training.precision"),
+        ({"precision": "fp8"}, "training.precision"),
+        ({"decay_share": 0.0}, "training.decay_share"),
+        ({"decay_shape": "cosine"}, "training.decay_shape"),
+        ({"optimizer": "adam"}, "training.optimizer"),
+        ({"optimizer": "adamw8bit", "zero_stage": 1}, "training.optimizer"),
+        ({"muon_momentum": 1.0}, "training.muon_momentum"),
+        ({"muon_lr_ratio": 0.0}, "training.muon_lr_ratio"),
+        ({"recompute": "all"}, "training.recompute"),
+        ({"offload": "cpu", "engine": "plain", "ranks": 1}, "training.offload"),
+        ({"offload": "cpu", "zero_stage": 0}, "training.offload"),
+        ({"offload": "nvme", "zero_stage": 2, "offload_folder": "/x"}, "training.offload"),
+        ({"offload": "nvme", "zero_stage": 3}, "training.offload_folder"),
+        ({"ranks": 2, "tensor_parallel": 4}, "training.ranks"),
+        ({"deepspeed": {"train_batch_size": "8"}}, "training.deepspeed.train_batch_size"),
+        ({"deepspeed": {"zero_optimization.stage": "3"}}, "training.deepspeed.zero_optimization.stage"),
+        (
+            {"deepspeed": {"zero_optimization.offload_param.device": "cpu"}},
+            "training.deepspeed.zero_optimization.offload_param.device",
+        ),
+        ({"deepspeed": {"zero_optimisation.stage": "3"}}, "training.deepspeed.zero_optimisation.stage"),
+        (
+            {"deepspeed": {"wall_clock_breakdown": "true"}, "engine": "plain", "ranks": 1},
+            "training.deepspeed.wall_clock_breakdown",
+        ),
         ({"log_every": 0}, "training.log_every"),
     ],
 )
@@ -43,9 +67,28 @@ def test_the_batch_size_that_the_refusal_proposes_is_accepted():
     assert TrainingConfig(batch_size=proposed, micro_batch=4, ranks=2).batch_size == 8
 
 
+def test_ranks_that_share_a_sequence_or_its_matrices_count_once_in_the_batch():
+    config = TrainingConfig(batch_size=4, micro_batch=2, ranks=8, tensor_parallel=2, sequence_parallel=2)
+    assert config.data_ranks == 2
+    with pytest.raises(ConfigError, match="on 4 groups of 2 ranks"):
+        TrainingConfig(batch_size=4, micro_batch=2, ranks=8, tensor_parallel=2)
+
+
+def test_a_table_puts_its_values_at_their_dotted_names_and_changes_nothing_else():
+    settings = {"zero_optimization": {"stage": 3, "overlap_comm": False}}
+    table = {"zero_optimization.overlap_comm": "true", "aio.block_size": "1048576", "aio.name": "a b"}
+    assert merged(settings, table) == {
+        "zero_optimization": {"stage": 3, "overlap_comm": True},
+        "aio": {"block_size": 1048576, "name": "a b"},
+    }
+    assert settings == {"zero_optimization": {"stage": 3, "overlap_comm": False}}
+
+
 def test_how_the_work_is_cut_up_is_no_part_of_the_identity():
     fields = {field.name for field in dataclasses.fields(TrainingConfig) if is_runtime(field)}
-    assert fields == {"micro_batch", "ranks", "log_every", "checkpoint_every"}
+    cut = {"micro_batch", "ranks", "tensor_parallel", "sequence_parallel", "recompute", "offload_folder"}
+    assert cut <= fields
+    assert not {"batch_size", "optimizer", "compile", "precision", "offload", "deepspeed"} & fields
 
 
 @pytest.mark.parametrize(
