@@ -66,7 +66,7 @@ def run_alone(step: Callable[..., Metrics], config_type: type[DataclassInstance]
         HeadwaterError: Whatever the step raises.
     """
     name = step.__name__
-    arguments = _parser(step, config_type).parse_args(argv)
+    arguments = _parser(step, config_type).parse_intermixed_args(argv)
     known = [parameter.name for parameter in list(inspect.signature(step).parameters.values())[2:]]
     values: dict[str, Any] = _read_config(arguments.config) if arguments.config else {}
     inputs: dict[str, Path] = {}

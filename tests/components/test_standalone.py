@@ -44,6 +44,11 @@ def test_the_config_is_file_then_settings(tmp_path: Path):
     assert json.loads((out / "metrics.json").read_text()) == {"letters": 4}
 
 
+def test_settings_and_options_come_in_any_order(tmp_path: Path):
+    out = str(tmp_path / "out")
+    assert run_alone(toy.source, ToyConfig, ["count=4", "--output", out, "text=x"]) == {"letters": 4}
+
+
 def test_inputs_are_paths_by_name(tmp_path: Path):
     run_alone(toy.source, ToyConfig, ["--output", str(tmp_path / "a")])
     one = f"left={tmp_path / 'a' / 'output'}"
