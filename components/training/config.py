@@ -18,6 +18,7 @@ ENGINES = ("deepspeed", "plain")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RECOMPUTES = ("none", "blocks")
 OFFLOADS = ("none", "cpu", "nvme")
+SPIKES = ("off", "skip", "rewind")
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,23 @@ class TrainingConfig:
         deepspeed: More settings of DeepSpeed by dotted name, such as `zero_optimization.stage3_max_live_parameters`.
             What follows from another setting cannot be set here.
         ranks: Training processes.
+        min_ranks: On a cluster that loses machines, training goes on with what is left, down to so many ranks: the
+            same batches, from the newest checkpoint. 0 waits for all of them.
         tensor_parallel: Ranks that share each matrix of a block.
         sequence_parallel: Ranks that share each sequence.
         eval_every: Steps between evaluations; 0 evaluates at the end only.
         log_every: Steps between logged metrics.
         checkpoint_every: Steps between checkpoints; 0 saves only when the run is stopped.
-        max_skipped: Steps with a non-finite gradient that are skipped before training gives up.
+        max_skipped: Steps whose update may be left out, because their loss or gradient is not finite or spikes, before
+            training gives up.
+        spike: What happens to a step whose loss or gradient norm stands out from the steps before it: "off" takes it,
+            "skip" leaves out its update, "rewind" goes back to the newest checkpoint and leaves out its batch.
+        spike_sigmas: How many standard deviations above their mean is a spike.
+        spike_window: Over how many accepted steps mean and deviation are taken; no spike is seen before half of them.
+        max_rewinds: Rewinds before training gives up.
+        hang_timeout_s: Seconds in which a step (or an evaluation, or a save) must end; a rank that is slower leaves its
+            stacks and ends. 0 waits for ever.
+        measure_peak: Time a large matrix product before the first step, and tell what share of its speed training gets.
     """
 
     steps: int = 400
@@ -90,12 +102,19 @@ class TrainingConfig:
     offload_folder: str = runtime("")
     deepspeed: dict[str, str] = field(default_factory=dict, metadata={"keeps": {}})
     ranks: int = runtime(2)
+    min_ranks: int = runtime(0)
     tensor_parallel: int = runtime(1)
     sequence_parallel: int = runtime(1)
     eval_every: int = 100
     log_every: int = runtime(10)
     checkpoint_every: int = runtime(100)
     max_skipped: int = 10
+    spike: str = added("off")
+    spike_sigmas: float = added(6.0)
+    spike_window: int = added(128)
+    max_rewinds: int = added(3)
+    hang_timeout_s: float = runtime(600.0)
+    measure_peak: bool = runtime(False)
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "training.steps", self.steps, "must be at least 1", "training.steps=400")
@@ -104,6 +123,7 @@ class TrainingConfig:
         self._check_optimizer()
         self._check_engine()
         self._check_offload()
+        self._check_guard()
         check_table(self.deepspeed, self.engine)
         for name in ("eval_every", "checkpoint_every", "max_skipped"):
             value = getattr(self, name)
@@ -116,6 +136,20 @@ class TrainingConfig:
     def data_ranks(self) -> int:
         """Groups of ranks that work on sequences of their own; the ranks of a group share theirs."""
         return self.ranks // (self.tensor_parallel * self.sequence_parallel)
+
+    def allowed_ranks(self) -> tuple[int, ...]:
+        """Numbers of ranks below `ranks` that may go on without the others: those that can share the batch."""
+        shared = self.tensor_parallel * self.sequence_parallel
+        fewer = range(self.min_ranks, self.ranks) if self.min_ranks else ()
+        return tuple(ranks for ranks in fewer if ranks % shared == 0 and self.batch_size % (ranks // shared) == 0)
+
+    def on_ranks(self, ranks: int) -> TrainingConfig:
+        """The same training on another number of ranks: the largest micro-batch up to the present that divides."""
+        if ranks == self.ranks:
+            return self
+        share = self.batch_size // (ranks // (self.tensor_parallel * self.sequence_parallel))
+        micro_batch = next(size for size in range(min(self.micro_batch, share), 0, -1) if share % size == 0)
+        return replace(self, ranks=ranks, min_ranks=min(self.min_ranks, ranks), micro_batch=micro_batch)
 
     def with_less_memory(self) -> TrainingConfig | None:
         """At most half the micro-batch and the same global batch; None where the micro-batch is 1 already."""
@@ -144,6 +178,14 @@ class TrainingConfig:
             self.batch_size,
             f"does not divide into micro-batches of {self.micro_batch} {on}",
             f"training.batch_size={max(1, round(self.batch_size / share)) * share}",
+        )
+
+        require(
+            0 <= self.min_ranks <= self.ranks,
+            "training.min_ranks",
+            self.min_ranks,
+            f"must lie between 0 (all of them) and training.ranks={self.ranks}",
+            f"training.min_ranks={self.ranks}",
         )
 
     def _check_schedule(self) -> None:
@@ -220,3 +262,19 @@ class TrainingConfig:
             "must name a folder on the NVMe disk for training.offload=nvme",
             "training.offload_folder=/local_nvme/offload",
         )
+
+    def _check_guard(self) -> None:
+        require_choice("training.spike", self.spike, SPIKES)
+        require(
+            self.spike != "rewind" or self.checkpoint_every > 0,
+            "training.spike",
+            self.spike,
+            "goes back to checkpoints, and training.checkpoint_every=0 makes none",
+            "training.checkpoint_every=100, or training.spike=skip",
+        )
+        sigmas, window = self.spike_sigmas, self.spike_window
+        require(sigmas > 0, "training.spike_sigmas", sigmas, "must be above 0", "training.spike_sigmas=6")
+        require(window >= 4, "training.spike_window", window, "must be at least 4", "training.spike_window=128")
+        for name in ("max_rewinds", "hang_timeout_s"):
+            value = getattr(self, name)
+            require(value >= 0, f"training.{name}", value, "must be 0 or more", f"training.{name}=0")
