@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.configuring import require, require_choice, runtime
+from components.configuring import added, require, require_choice, runtime
 
 KINDS = ("bpe", "unigram", "wordpiece", "word", "character")
 SEGMENTERS = ("none", "jieba")
@@ -33,6 +33,8 @@ class TokenizerConfig:
             match first), "word" (words of the corpus, others by their bytes) or "character".
         segmenter: Where kind "word" finds Chinese words: "none" takes every character for one, "jieba" cuts the
             training text with that package (`pip install 'headwater[jieba]'`).
+        masks: Special tokens that stand for what a model is to fill in: 1 where `pretrain.objective` is "masked", as
+            many as a row has gaps where it is "span". They are part of `vocab_size`.
         table_bytes: Train on at most so many bytes of different pieces (words, runs of Chinese), the most frequent
             ones: it bounds the memory of training. Rare pieces are mostly long runs of Chinese that occur once.
         shards_at_once: Document shards counted between two looks at whether to stop.
@@ -44,6 +46,7 @@ class TokenizerConfig:
     min_frequency: int = 2
     kind: str = "bpe"
     segmenter: str = "none"
+    masks: int = added(0)
     table_bytes: int = 32_000_000
     shards_at_once: int = runtime(16)
 
@@ -52,8 +55,10 @@ class TokenizerConfig:
         require_choice("tokenizer.segmenter", self.segmenter, SEGMENTERS)
         fits = self.segmenter == "none" or self.kind == "word"
         require(fits, "tokenizer.segmenter", self.segmenter, "goes with kind=word alone", "tokenizer.kind=word")
+        require(self.masks >= 0, "tokenizer.masks", self.masks, "must not be negative", "tokenizer.masks=0")
         least, parts = SMALLEST[self.kind]
-        rule, fix = f"must be at least {least} ({parts})", "tokenizer.vocab_size=4096"
+        least, parts = least + self.masks, f"{self.masks} masks, {parts}" if self.masks else parts
+        rule, fix = f"must be at least {least} ({parts})", f"tokenizer.vocab_size={max(4096, least)}"
         require(self.vocab_size >= least, "tokenizer.vocab_size", self.vocab_size, rule, fix)
         require(self.train_bytes >= 1, "tokenizer.train_bytes", self.train_bytes, "must be positive", "it to 100000000")
         frequency = self.min_frequency

@@ -24,7 +24,7 @@ from itertools import pairwise
 from typing import Any
 
 from components.tokenizer.pieces import pattern_of
-from components.tokenizer.special import SPECIAL_TOKENS
+from components.tokenizer.special import MASK, special_tokens
 from components.tokenizer.train import BYTE_LETTERS
 
 _TO_BYTES = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
@@ -45,7 +45,7 @@ def fast_encoder(description: str) -> Callable[[str], list[int]] | None:
         return None
     vocabulary: dict[str, int] = model["vocab"]
     merges = [tuple(merge) for merge in model["merges"]]
-    if not _agrees(vocabulary, merges):
+    if not _agrees(vocabulary, merges, len(values["added_tokens"])):
         return None
     import tiktoken
 
@@ -63,7 +63,7 @@ def _cuts_like_ours(values: dict[str, Any]) -> bool:
     as_bytes = parts[1] if len(parts) == 2 else {}
     plain = (as_bytes.get("type"), as_bytes.get("add_prefix_space"), as_bytes.get("use_regex"))
     added = [token["content"] for token in values["added_tokens"] if token["special"]]
-    only_special = added == list(SPECIAL_TOKENS) and len(values["added_tokens"]) == len(added)
+    only_special = added == list(special_tokens(len(added) - MASK)) and len(values["added_tokens"]) == len(added)
     limits = values.get("normalizer") or values.get("truncation") or values.get("padding")
     return limits is None and only_special and parts[:1] == [cut] and plain == ("ByteLevel", False, False)
 
@@ -73,7 +73,7 @@ def _is_plain_bpe(model: dict[str, Any]) -> bool:
     return model["type"] == "BPE" and not any(model.get(setting) for setting in settings)
 
 
-def _agrees(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> bool:
+def _agrees(vocabulary: dict[str, int], merges: list[tuple[str, str]], num_special: int) -> bool:
     """Whether merging by rank of the result gives what merging by the listed pairs gives, see above."""
     if any(letter not in vocabulary for letter in BYTE_LETTERS):
         return False
@@ -87,7 +87,7 @@ def _agrees(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> bool:
         if _merged(token, ranks) != [left, right]:
             return False
         before = made[token] = ranks[token] = vocabulary[token]
-    return len(made) + len(SPECIAL_TOKENS) == len(vocabulary)
+    return len(made) + num_special == len(vocabulary)
 
 
 def _merged(token: str, ranks: dict[str, int]) -> list[str]:

@@ -9,7 +9,7 @@ remains the only file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,17 +19,20 @@ from tokenizers import Tokenizer
 
 from components.errors import StepError
 from components.tokenizer.fast import fast_encoder
-from components.tokenizer.special import SPECIAL_TOKENS
-from components.tokenizer.train import TIE
+from components.tokenizer.special import MASK, SPECIAL_TOKENS, special_tokens
+from components.tokenizer.train import BYTE_LETTERS, TIE
 
 FILE_NAME = "tokenizer.json"
+
+_BYTES = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
 
 
 class TextTokenizer:
     """A tokenizer that reads text as text.
 
     Args:
-        tokenizer: A tokenizer of the `tokenizers` library that has our special tokens at ids 0 to 6.
+        tokenizer: A tokenizer of the `tokenizers` library that has our special tokens at ids 0 to 6, and its masks, if
+            it has any, from 7 on.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -73,8 +76,20 @@ class TextTokenizer:
         """Number of ids, the special ones included: the size of the embedding table."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    @cached_property
+    def num_masks(self) -> int:
+        """Special tokens that stand for what is left out, from the id `MASK` on."""
+        added = {index: token.content for index, token in self._tokenizer.get_added_tokens_decoder().items()}
+        most = len(added) - MASK
+        return next((count for count in range(most, 0, -1) if _holds(added, special_tokens(count))), 0)
+
+    @property
+    def num_special(self) -> int:
+        """Special tokens: the ids below it stand for no text."""
+        return MASK + self.num_masks
+
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; never one of 0 to 6, whatever the text holds. No begin or end token is added."""
+        """Ids of a text; never a special one, whatever the text holds. No begin or end token is added."""
         if self._fast is not None:
             return self._fast(text)
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -112,11 +127,25 @@ class TextTokenizer:
         """
         names = (self._tokenizer.id_to_token(index) or "" for index in range(self.vocab_size))
         sizes = (len(name.removeprefix(TIE)) for name in names)
-        return tuple(0 if index < len(SPECIAL_TOKENS) else size for index, size in enumerate(sizes))
+        return tuple(0 if index < self.num_special else size for index, size in enumerate(sizes))
+
+    @cached_property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of text behind every id, by id; none behind special ones."""
+        names = (self._tokenizer.id_to_token(index) or "" for index in range(self.vocab_size))
+        plain = (name.removeprefix(TIE) for name in names)
+        return tuple(
+            b"" if index < self.num_special else bytes(map(_BYTES.__getitem__, name))
+            for index, name in enumerate(plain)
+        )
 
     @cached_property
     def _fast(self) -> Callable[[str], list[int]] | None:
         return fast_encoder(self._tokenizer.to_str())
+
+
+def _holds(added: Mapping[int, str], names: Sequence[str]) -> bool:
+    return all(added.get(index) == name for index, name in enumerate(names))
 
 
 def _read(path: Path) -> Tokenizer:

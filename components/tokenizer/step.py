@@ -17,7 +17,7 @@ from components.posttrain.chat_format import CHAT_TEMPLATE
 from components.publish import publish_bytes, publish_json
 from components.shardwise import map_in_waves, work_folder
 from components.tokenizer.config import SMALLEST, TokenizerConfig
-from components.tokenizer.special import BOS, EOS, PAD, SPECIAL_TOKENS
+from components.tokenizer.special import BOS, EOS, MASK, PAD, SPECIAL_TOKENS, special_tokens
 
 if TYPE_CHECKING:
     from components.tokenizer.counting import Entry
@@ -54,9 +54,10 @@ def tokenizer(ctx: Context, config: TokenizerConfig, documents: Path, given: Pat
     source = given or (Path(config.path) if config.path else None)
     content = _trained(ctx, config, documents) if source is None else _given(source)
     publish_bytes(ctx.output / FILE_NAME, content)
-    publish_json(ctx.output / "tokenizer_config.json", _hugging_face_config())
     loaded = TextTokenizer.from_folder(ctx.output)
+    publish_json(ctx.output / "tokenizer_config.json", _hugging_face_config(loaded.num_masks))
     if source is not None:
+        _check_masks(loaded, config.masks, source)
         _check_round_trip(loaded, source)
         ctx.progress(1, 1, "tokenizer", f"given, {loaded.vocab_size} ids; tokenizer.vocab_size is not used")
     return {"vocab_size": float(loaded.vocab_size), **_compression(loaded, documents)}
@@ -67,14 +68,14 @@ def _trained(ctx: Context, config: TokenizerConfig, documents: Path) -> bytes:
 
     table, counted = _table(ctx, config, documents)
     ctx.progress(counted["documents"], counted["documents"], "documents", f"learning from {len(table)} pieces")
-    trained = train(config.kind, config.segmenter, table, config.vocab_size, config.min_frequency)
+    trained = train(config.kind, config.segmenter, table, config.vocab_size, config.min_frequency, config.masks)
     reached = trained.get_vocab_size()
     if reached < config.vocab_size:
         raise StepError(
             f"The corpus is too small for the vocabulary: {counted['documents']} documents of {counted['bytes']} bytes "
             f"have {_MATERIAL[config.kind]} for {reached} ids, {config.vocab_size} were asked for.",
             where=f"tokenizer.vocab_size={config.vocab_size}",
-            fix=_smaller_vocabulary(reached, SMALLEST[config.kind][0]),
+            fix=_smaller_vocabulary(reached, SMALLEST[config.kind][0] + config.masks),
         )
     note = f"{reached} ids" + (f", {counted['left_out']} rare pieces left out" if counted["left_out"] else "")
     ctx.progress(counted["documents"], counted["documents"], "documents", note)
@@ -144,8 +145,20 @@ def _check_round_trip(loaded: TextTokenizer, source: Path) -> None:
         )
 
 
-def _hugging_face_config() -> dict[str, object]:
+def _check_masks(loaded: TextTokenizer, asked: int, source: Path) -> None:
+    if loaded.num_masks < asked:
+        raise StepError(
+            f"The given tokenizer has {loaded.num_masks} masks, {asked} were asked for.",
+            where=f"tokenizer.path={source}, tokenizer.masks={asked}",
+            fix="give a tokenizer that was trained with them, or train one with tokenizer.path=null",
+        )
+
+
+def _hugging_face_config(num_masks: int) -> dict[str, object]:
+    masks = list(special_tokens(num_masks)[MASK:])
+    filled: dict[str, object] = {"mask_token": masks[0], "additional_special_tokens": masks[1:]} if masks else {}
     return {
+        **filled,
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": SPECIAL_TOKENS[BOS],
         "eos_token": SPECIAL_TOKENS[EOS],

@@ -26,7 +26,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 
 from components.tokenizer.counting import Entry, count_texts
 from components.tokenizer.pieces import LONGEST_TOKEN_BYTES, pattern_of
-from components.tokenizer.special import BOS, SPECIAL_TOKENS
+from components.tokenizer.special import BOS, SPECIAL_TOKENS, special_tokens
 
 TIE = "\u203f"
 """Stands before the name of a WordPiece token that continues a piece; no byte is written with it."""
@@ -68,7 +68,9 @@ def train_bpe(texts: Iterable[str], vocab_size: int, min_frequency: int) -> Toke
     return train("bpe", "none", count_texts(texts, "bpe"), vocab_size, min_frequency)
 
 
-def train(kind: str, segmenter: str, table: Sequence[Entry], vocab_size: int, min_frequency: int) -> Tokenizer:
+def train(
+    kind: str, segmenter: str, table: Sequence[Entry], vocab_size: int, min_frequency: int, num_masks: int = 0
+) -> Tokenizer:
     """Trains a tokenizer of any kind.
 
     Args:
@@ -77,25 +79,27 @@ def train(kind: str, segmenter: str, table: Sequence[Entry], vocab_size: int, mi
         table: Pieces of that kind with their counts, see `counting`.
         vocab_size: Ids wanted, special ones included; fewer result when the table has too little for them.
         min_frequency: What is seen fewer times does not become a token.
+        num_masks: Special tokens for what a model is to fill in, see `special`.
     """
+    special = special_tokens(num_masks)
     decoder: decoders.Decoder = decoders.ByteLevel()
     if kind == "bpe":
-        model = _bpe(table, vocab_size, min_frequency)
+        model = _bpe(table, special, vocab_size, min_frequency)
     elif kind == "wordpiece":
-        model = _wordpiece(table, vocab_size, min_frequency)
+        model = _wordpiece(table, special, vocab_size, min_frequency)
         decoder = decoders.Sequence([decoders.Replace(TIE, ""), decoder])
     elif kind == "unigram":
         from components.tokenizer.unigram import train_unigram
 
-        model = _most_probable(train_unigram(table, vocab_size - len(SPECIAL_TOKENS), min_frequency))
+        model = _most_probable(train_unigram(table, vocab_size - len(special), min_frequency), special)
     elif segmenter == "none":
-        model = _whole(_most_counted(table, vocab_size, min_frequency))
+        model = _whole(_most_counted(table, vocab_size - len(special), min_frequency), special)
     else:
-        model = _most_probable(_log_shares(table, vocab_size, min_frequency))
-    return _dressed(model, decoder, pattern_of(kind, segmenter))
+        model = _most_probable(_log_shares(table, vocab_size - len(special), min_frequency), special)
+    return _dressed(model, decoder, pattern_of(kind, segmenter), special)
 
 
-def _dressed(model: models.Model, decoder: decoders.Decoder, pattern: str) -> Tokenizer:
+def _dressed(model: models.Model, decoder: decoders.Decoder, pattern: str, special: Sequence[str]) -> Tokenizer:
     """A tokenizer around a model: how to cut, how to decode, what is special."""
     tokenizer = Tokenizer(model)
     cut = pre_tokenizers.Split(Regex(pattern), "isolated")
@@ -104,21 +108,21 @@ def _dressed(model: models.Model, decoder: decoders.Decoder, pattern: str) -> To
     tokenizer.decoder = decoder
     bos = SPECIAL_TOKENS[BOS]
     tokenizer.post_processor = processors.TemplateProcessing(f"{bos} $A", f"{bos} $A $B", [(bos, BOS)])
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.add_special_tokens(list(special))
     return tokenizer
 
 
-def _bpe(table: Sequence[Entry], vocab_size: int, min_frequency: int) -> models.Model:
+def _bpe(table: Sequence[Entry], special: Sequence[str], vocab_size: int, min_frequency: int) -> models.Model:
     words = ((letters_of(piece), count) for piece, count in table)
-    model: models.Model = _merged(words, BYTE_LETTERS, vocab_size, min_frequency).model
+    model: models.Model = _merged(words, BYTE_LETTERS, special, vocab_size, min_frequency).model
     return model
 
 
-def _wordpiece(table: Sequence[Entry], vocab_size: int, min_frequency: int) -> models.Model:
+def _wordpiece(table: Sequence[Entry], special: Sequence[str], vocab_size: int, min_frequency: int) -> models.Model:
     first = {chr(_FIRST + byte): letter for byte, letter in enumerate(BYTE_LETTERS)}
     inside = {chr(_INSIDE + byte): letter for byte, letter in enumerate(BYTE_LETTERS)}
     words = ((_placed(piece), count) for piece, count in table)
-    trained = _merged(words, [*first, *inside], vocab_size, min_frequency)
+    trained = _merged(words, [*first, *inside], special, vocab_size, min_frequency)
     names = {}
     for name, index in sorted(trained.get_vocab().items(), key=lambda item: item[1]):
         plain = "".join(first.get(letter) or inside.get(letter, letter) for letter in name)
@@ -135,14 +139,16 @@ def _placed(piece: str) -> str:
     return chr(_FIRST + head) + "".join(chr(_INSIDE + byte) for byte in tail)
 
 
-def _merged(words: Iterable[Entry], alphabet: list[str], vocab_size: int, min_frequency: int) -> Tokenizer:
+def _merged(
+    words: Iterable[Entry], alphabet: list[str], special: Sequence[str], vocab_size: int, min_frequency: int
+) -> Tokenizer:
     """Byte pairs by the library's trainer; special tokens first, then the alphabet, then merges in order."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(special),
         initial_alphabet=alphabet,
         max_token_length=LONGEST_TOKEN_BYTES,
         show_progress=False,
@@ -166,31 +172,29 @@ def _repeated(words: Iterable[Entry]) -> Iterator[str]:
     yield "".join(held)
 
 
-def _most_counted(table: Sequence[Entry], vocab_size: int, min_frequency: int) -> list[Entry]:
+def _most_counted(table: Sequence[Entry], size: int, min_frequency: int) -> list[Entry]:
     """The most frequent pieces that are more than one byte, in letters, as many as the vocabulary has room for."""
-    room = vocab_size - len(SPECIAL_TOKENS) - len(BYTE_LETTERS)
+    room = size - len(BYTE_LETTERS)
     ordered = sorted(((-count, piece) for piece, count in table if count >= min_frequency), key=lambda item: item)
     long_enough = [(letters_of(piece), -count) for count, piece in ordered if len(piece.encode()) > 1]
     return long_enough[:room]
 
 
-def _whole(entries: Sequence[Entry]) -> models.Model:
+def _whole(entries: Sequence[Entry], special: Sequence[str]) -> models.Model:
     """A model that takes a piece as one token if it can, else its bytes."""
-    names = [*SPECIAL_TOKENS, *BYTE_LETTERS, *(name for name, _ in entries)]
+    names = [*special, *BYTE_LETTERS, *(name for name, _ in entries)]
     return models.BPE({name: index for index, name in enumerate(names)}, [], ignore_merges=True)
 
 
-def _log_shares(table: Sequence[Entry], vocab_size: int, min_frequency: int) -> list[tuple[str, float]]:
+def _log_shares(table: Sequence[Entry], size: int, min_frequency: int) -> list[tuple[str, float]]:
     """Words and bytes with the logarithm of their share, which is how jieba scores a word."""
     counts = {letters_of(piece): count for piece, count in table}
     total = sum(counts.values())
-    words = [
-        (name, round(math.log(count / total), 6)) for name, count in _most_counted(table, vocab_size, min_frequency)
-    ]
+    words = [(name, round(math.log(count / total), 6)) for name, count in _most_counted(table, size, min_frequency)]
     single = [(letter, round(math.log(counts.get(letter, 0.5) / total), 6)) for letter in BYTE_LETTERS]
     return [*single, *words]
 
 
-def _most_probable(scored: Sequence[tuple[str, float]]) -> models.Model:
+def _most_probable(scored: Sequence[tuple[str, float]], special: Sequence[str]) -> models.Model:
     """A model that cuts a piece in the most probable way."""
-    return models.Unigram([*((name, NEVER) for name in SPECIAL_TOKENS), *scored])
+    return models.Unigram([*((name, NEVER) for name in special), *scored])
