@@ -46,8 +46,13 @@ def pattern_of(kind: str, segmenter: str = "none") -> str:
     return _pattern(many, _HAN + many)
 
 
-def cut_of(kind: str, segmenter: str = "none") -> Cut:
+def cut_of(kind: str, segmenter: str = "none", key: str = "tokenizer.segmenter") -> Cut:
     """Cuts training text into the pieces to count.
+
+    Args:
+        kind: See `TokenizerConfig`.
+        segmenter: See `TokenizerConfig`.
+        key: The setting that asks for the segmenter, for the error.
 
     Raises:
         MachineError: If the segmenter's package is not installed.
@@ -55,7 +60,7 @@ def cut_of(kind: str, segmenter: str = "none") -> Cut:
     if kind == "character":
         return iter
     pieces = _compiled(pattern_of(kind, segmenter))
-    return pieces.findall if segmenter == "none" else _jieba_cut(pieces)
+    return pieces.findall if segmenter == "none" else _jieba_cut(pieces, key)
 
 
 def _pattern(many: str, chinese: str) -> str:
@@ -80,8 +85,8 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
     return regex.compile(pattern, regex.V1)
 
 
-def _jieba_cut(pieces: regex.Pattern[str]) -> Cut:
-    words = jieba_words("tokenizer.segmenter")
+def _jieba_cut(pieces: regex.Pattern[str], key: str) -> Cut:
+    words = jieba_words(key)
     chinese = _compiled(_HAN)
 
     def cut(text: str) -> Iterable[str]:
