@@ -36,6 +36,7 @@ class Rank:
         local_rank: Number of this process on its own machine.
         device: Torch device name, such as "cpu" or "cuda:0".
         channel: Where it speaks; by convention only rank 0 logs.
+        folder: Where its launcher looks for the reason if it ends; None where nobody does.
     """
 
     rank: int
@@ -43,6 +44,7 @@ class Rank:
     local_rank: int
     device: str
     channel: Channel
+    folder: Path | None = None
 
 
 RankFunction: TypeAlias = Callable[[Rank], Json]

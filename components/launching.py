@@ -28,10 +28,15 @@ from components.publish import publish_new
 GROUP_TIMEOUT = timedelta(minutes=10)
 
 _PR_SET_PDEATHSIG = 1
+_HUNG = "components.launching.RankHung: "
 
 
 class RankLost(RuntimeError):  # noqa: N818  (a state, not a fault)
     """The process of a rank died without a word: killed, or its machine went away. Worth another attempt."""
+
+
+class RankHung(RankLost):
+    """A rank made no step for too long and was ended by its watchdog."""
 
 
 class NoRoom(MachineError):  # noqa: N818  (named as its siblings)
@@ -106,7 +111,7 @@ def run_rank(fn: RankFunction, seat: Seat, device: str, channel: Channel, folder
     prepare_process(device)
     with process_group(seat, device):
         try:
-            result = fn(Rank(seat.rank, seat.world_size, seat.local_rank, device, channel))
+            result = fn(Rank(seat.rank, seat.world_size, seat.local_rank, device, channel, folder))
         except BaseException as error:
             record_failure(folder, seat.rank, error)
             raise
@@ -155,7 +160,7 @@ def _cause(folder: Path, exit_codes: list[int | None], error: Exception) -> Exce
     """What ended a group: our own error, then a killed rank (its peers only lost their connection), then the rest."""
     failure = read_failure(folder)
     killed = [rank for rank, code in enumerate(exit_codes) if code is not None and code < 0 and code != -signal.SIGTERM]
-    if killed and not isinstance(failure, HeadwaterError):
+    if killed and not isinstance(failure, HeadwaterError | RankHung):
         return RankLost(f"rank {killed[0]} was killed by signal {-(exit_codes[killed[0]] or 0)}")
     return failure or error
 
@@ -197,4 +202,6 @@ def read_failure(folder: Path) -> Exception | None:
     if record["kind"]:
         kind: type[HeadwaterError] = getattr(errors, record["kind"])
         return kind(*record["parts"])
+    if record["summary"].startswith(_HUNG):
+        return RankHung(record["summary"].removeprefix(_HUNG))
     return RankFailed(f"rank {record['rank']} raised {record['summary']}\n{record['traceback']}")

@@ -22,7 +22,7 @@ from ray.exceptions import RayTaskError
 from components.channel import Channel
 from components.context import Json, LocalContext, RankFunction, read_result
 from components.errors import HeadwaterError, MachineError, Preempted
-from components.launching import RankLost, read_failure
+from components.launching import RankHung, RankLost, read_failure
 from pipelines.engine.lock import try_lock
 from pipelines.engine.ranks import Job, run_group
 from pipelines.engine.redirect import output_to
@@ -91,7 +91,7 @@ class RayContext(LocalContext):
         except (RankLost, RayTaskError) as error:
             failure = read_failure(folder)
             # Peers of a lost rank only lost their connection: what they say counts if it is an error of ours.
-            if failure is None or (isinstance(error, RankLost) and not isinstance(failure, HeadwaterError)):
+            if failure is None or (isinstance(error, RankLost) and not isinstance(failure, HeadwaterError | RankHung)):
                 raise
             raise failure from error
         finally:
