@@ -1,180 +1,167 @@
-"""Grouped-query attention (2305.13245) over torch's scaled-dot-product kernel, its masks, and the key-value cache.
+"""Self-attention and cross attention over torch's kernels, with grouped queries (2305.13245) in both.
 
-Masks are planned once per forward and shared by all blocks. The plain causal case carries no mask at all, which the
-kernel runs fastest; packed documents and padded prompts carry one (about 5 % slower on a CPU).
+num_heads key-value heads are multi-head attention, fewer are grouped-query, one is multi-query attention. Masks,
+positions and the cache come in the plan that all blocks of a forward share (`masks.py`).
 
-Shapes: B batch, T tokens, S slots of the cache, L layers, D model width, H query heads, K key-value heads, C width of a
-head.
+Shapes: B batch, T tokens, S keys, D model width, H query heads, K key-value heads, N heads of whatever kind, C width of
+a head.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 
 from components.model.config import ModelConfig
-from components.model.positions import positions_of, rope_tables, rotate
+from components.model.elementwise import RMSNorm
+from components.model.masks import AttentionPlan, Documents
+from components.model.positions import rotate
 
 
 class Projection(nn.Linear):
-    """A bias-free linear map whose weights the model's own `initialise` fills: torch's default draw would be wasted."""
+    """A linear map whose weights the model's own `initialise` fills: torch's default draw would be wasted."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+        super().__init__(inputs, outputs, bias=bias)
 
     def reset_parameters(self) -> None:
         """Leaves the weights to the owner."""
 
 
-class KVCache:
-    """Keys and values of the tokens seen so far, for a batch of left-padded prompts; allocated once.
-
-    Left padding makes every row write the same slot, so appending is one slice copy and no row waits for another.
-
-    Attributes:
-        length: Slots in use.
-        padding_B: Padding slots at the start of each row.
-    """
-
-    def __init__(self, config: ModelConfig, padding_B: Tensor, size: int, dtype: torch.dtype) -> None:
-        shape = (2, config.num_layers, len(padding_B), config.num_kv_heads, size, config.head_dim)
-        self._slots_2LBKSC = torch.empty(shape, dtype=dtype, device=padding_B.device)
-        self._size = size
-        self._ragged = bool((padding_B > 0).any())
-        self.padding_B = padding_B
-        self.length = 0
-
-    def append(self, layer: int, keys_BKTC: Tensor, values_BKTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores one layer's new keys and values; returns views of all of them so far, [B, K, S, C] each."""
-        end = self.length + keys_BKTC.shape[2]
-        self._slots_2LBKSC[0, layer, :, :, self.length : end] = keys_BKTC
-        self._slots_2LBKSC[1, layer, :, :, self.length : end] = values_BKTC
-        keys, values = self._slots_2LBKSC[:, layer, :, :, :end]
-        return keys, values
-
-    def advance(self, num_tokens: int) -> None:
-        """Counts the tokens that every layer has now appended."""
-        self.length += num_tokens
-
-    def keep(self, rows: Tensor) -> None:
-        """Forgets all rows but these (indices, in order)."""
-        self._slots_2LBKSC = self._slots_2LBKSC.index_select(2, rows)
-        self.padding_B = self.padding_B[rows]
-        self._ragged = bool((self.padding_B > 0).any())
-
-    def positions(self, num_tokens: int) -> Tensor:
-        """Positions of the next tokens in their own row, [B, T]; 0 for padding."""
-        slots_T = torch.arange(self.length, self.length + num_tokens, device=self.padding_B.device)
-        return (slots_T - self.padding_B[:, None]).clamp_(min=0)
-
-    def mask(self, num_tokens: int) -> Tensor | None:
-        """Which slot each new token may look at, [B, 1, T, S]; None where the causal rule alone says it."""
-        end = self.length + num_tokens
-        if not self._ragged and (self.length == 0 or num_tokens == 1):
-            return None
-        slots_S = torch.arange(end, device=self.padding_B.device)
-        slots_T = slots_S[self.length :]
-        real_B1S = slots_S >= self.padding_B[:, None, None]
-        # A padding token looks at itself: a softmax over nothing would put NaN into the batch.
-        allowed_BTS = (real_B1S & (slots_S <= slots_T[:, None])) | (slots_S == slots_T[:, None])
-        return allowed_BTS[:, None]
-
-
-@dataclass(frozen=True)
-class AttentionPlan:
-    """What all blocks of one forward share.
-
-    Attributes:
-        cos: Rotary cosines, [T, 1, C / 2] or [B, T, 1, C / 2].
-        sin: Rotary sines, likewise.
-        mask: Added to the scores, 0 or -inf, broadcastable to [B, H, T, S]; None for the kernel's own causal rule.
-        causal: Whether the kernel applies the causal rule itself.
-        cache: Where keys and values are kept, if anywhere.
-    """
-
-    cos: Tensor
-    sin: Tensor
-    mask: Tensor | None
-    causal: bool
-    cache: KVCache | None
-
-
-def plan_attention(
-    config: ModelConfig,
-    tokens_BT: Tensor,
-    dtype: torch.dtype,
-    positions_BT: Tensor | None,
-    segments_BT: Tensor | None,
-    cache: KVCache | None,
-) -> AttentionPlan:
-    """Works out positions and mask of one forward.
-
-    Positions default to the place in the row, in the segment, or after what the cache holds.
-
-    Raises:
-        ValueError: If the tokens reach beyond `max_length`, or segments and a cache come together.
-    """
-    length = tokens_BT.shape[1]
-    end = length + (cache.length if cache else 0)
-    if end > config.max_length and positions_BT is None:
-        raise ValueError(f"a sequence of {end} tokens is longer than model.max_length={config.max_length}")
-    mask = None
-    if cache is not None:
-        if segments_BT is not None:
-            raise ValueError("packed segments have no cache: generate from one prompt per row")
-        mask = cache.mask(length)
-        positions_BT = cache.positions(length) if positions_BT is None else positions_BT
-    elif segments_BT is not None:
-        mask = segment_mask(segments_BT)
-        positions_BT = positions_of(segments_BT) if positions_BT is None else positions_BT
-    cos, sin = rope_tables(config.max_length, config.head_dim, config.rope_theta, tokens_BT.device)
-    cos, sin = (cos[:length], sin[:length]) if positions_BT is None else (cos[positions_BT], sin[positions_BT])
-    cos, sin = cos.unsqueeze(-2).to(dtype), sin.unsqueeze(-2).to(dtype)
-    if mask is not None:
-        # The kernel would turn a boolean mask into this one in every block.
-        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
-    return AttentionPlan(cos, sin, mask, causal=mask is None and length > 1, cache=cache)
-
-
-def segment_mask(segments_BT: Tensor) -> Tensor:
-    """Block-diagonal causal mask of packed rows: a token sees earlier tokens of its own segment, [B, 1, T, T]."""
-    length = segments_BT.shape[1]
-    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
-    return same_BTT.tril_()[:, None] if length else same_BTT[:, None]
-
-
 class Attention(nn.Module):
-    """Causal self-attention with one fused projection for queries, keys and values."""
+    """Self-attention with one fused projection for queries, keys and values."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self._heads, self._kv_heads = config.num_heads, config.num_kv_heads
+        self._scale = None if config.scale_attention else 1.0
         self._layer = layer
         width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-        self.qkv = Projection(config.dim, width)
-        self.out = Projection(config.dim, config.dim)
+        self.qkv = Projection(config.dim, width, bool(config.bias))
+        self.out = Projection(config.num_heads * config.head_dim, config.dim, bool(config.bias))
+        self.query_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.key_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
 
     def forward(self, x_BTD: Tensor, plan: AttentionPlan) -> Tensor:
         """Mixes each token with those it may look at, [B, T, D]."""
-        batch, length, dim = x_BTD.shape
+        batch, length, _ = x_BTD.shape
         num_turned = self._heads + self._kv_heads
         heads_BTNC = self.qkv(x_BTD).view(batch, length, num_turned + self._kv_heads, -1)
         # Split, not sliced: the gradient of a slice is a zero-filled copy of the whole.
         turned_BTNC, values_BTKC = torch.split(heads_BTNC, [num_turned, self._kv_heads], dim=2)
-        turned_BTNC = rotate(turned_BTNC, plan.cos, plan.sin)
-        queries_BTHC, keys_BTKC = torch.split(turned_BTNC, [self._heads, self._kv_heads], dim=2)
+        queries_BTHC, keys_BTKC = self._turned(turned_BTNC, plan)
+        if plan.documents is not None:
+            mixed = _within(plan.documents, queries_BTHC, keys_BTKC, values_BTKC, self._scale)
+            return self._written(mixed.reshape(batch, length, -1))
         queries, keys, values = (part.transpose(1, 2) for part in (queries_BTHC, keys_BTKC, values_BTKC))
         if plan.cache is not None:
             keys, values = plan.cache.append(self._layer, keys, values)
-        if length == 1:
-            # Query heads that share keys pose as tokens of one head: the kernel reads the cache once for all of them.
-            queries = queries.reshape(batch, self._kv_heads, -1, queries.shape[-1])
-        mixed = F.scaled_dot_product_attention(
-            queries, keys, values, plan.mask, is_causal=plan.causal, enable_gqa=queries.shape[1] != self._kv_heads
-        )
-        mixed_BTHC = mixed if length == 1 else mixed.transpose(1, 2)
-        out: Tensor = self.out(mixed_BTHC.reshape(batch, length, dim))
+        return self._written(mix(queries, keys, values, plan.mask, plan.causal, self._scale))
+
+    def _written(self, mixed_BTX: Tensor) -> Tensor:
+        out: Tensor = self.out(mixed_BTX)
         return out
+
+    def _turned(self, heads_BTNC: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor]:
+        """Queries and keys, normalised and rotated where the model does so."""
+        parts = [self._heads, self._kv_heads]
+        if self.query_norm is not None and self.key_norm is not None:
+            queries, keys = torch.split(heads_BTNC, parts, dim=2)
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
+            return (queries, keys) if plan.rope is None else (rotate(queries, *plan.rope), rotate(keys, *plan.rope))
+        if plan.rope is not None:
+            heads_BTNC = rotate(heads_BTNC, *plan.rope)
+        queries, keys = torch.split(heads_BTNC, parts, dim=2)
+        return queries, keys
+
+
+class CrossAttention(nn.Module):
+    """Attention of a decoder's tokens to the hidden states of the source."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self._kv_heads, self._head_dim = config.num_kv_heads, config.head_dim
+        self._scale = None if config.scale_attention else 1.0
+        self._layer = layer
+        width = config.num_heads * config.head_dim
+        self.query = Projection(config.dim, width, bool(config.bias))
+        self.key_value = Projection(config.dim, 2 * config.num_kv_heads * config.head_dim, bool(config.bias))
+        self.out = Projection(width, config.dim, bool(config.bias))
+
+    def forward(self, x_BTD: Tensor, plan: AttentionPlan) -> Tensor:
+        """Mixes into each token what it looks at in the source, [B, T, D]."""
+        batch, length, _ = x_BTD.shape
+        queries = self.query(x_BTD).view(batch, length, -1, self._head_dim).transpose(1, 2)
+        keys, values = self._source(plan)
+        out: Tensor = self.out(mix(queries, keys, values, plan.memory_mask, False, self._scale))
+        return out
+
+    def _source(self, plan: AttentionPlan) -> tuple[Tensor, Tensor]:
+        """Keys and values of the source, [B, K, S, C] each: from the cache after the first token."""
+        if plan.memory is None:
+            assert plan.cache is not None
+            return plan.cache.crossed[self._layer]
+        batch, length, _ = plan.memory.shape
+        both_BSNC = self.key_value(plan.memory).view(batch, length, 2 * self._kv_heads, self._head_dim)
+        keys, values = torch.split(both_BSNC.transpose(1, 2), self._kv_heads, dim=1)
+        if plan.cache is not None:
+            plan.cache.crossed[self._layer] = (keys, values)
+        return keys, values
+
+
+def mix(
+    queries_BHTC: Tensor,
+    keys_BKSC: Tensor,
+    values_BKSC: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+) -> Tensor:
+    """Scaled dot-product attention, heads side by side afterwards: [B, T, H C].
+
+    Args:
+        queries_BHTC: Queries.
+        keys_BKSC: Keys; each head serves H / K query heads.
+        values_BKSC: Values.
+        mask: Added to the scores; of a single token [B, 1 or K, H / K, S].
+        causal: Whether a query sees only keys up to its own place.
+        scale: Multiplies the scores; None is 1 / sqrt(C).
+    """
+    batch, _, length, width = queries_BHTC.shape
+    kv_heads = keys_BKSC.shape[1]
+    if length == 1:
+        # Query heads that share keys pose as tokens of one head: the kernel reads the cache once for all of them.
+        queries_BHTC = queries_BHTC.reshape(batch, kv_heads, -1, width)
+    mixed = F.scaled_dot_product_attention(
+        queries_BHTC,
+        keys_BKSC,
+        values_BKSC,
+        mask,
+        is_causal=causal,
+        enable_gqa=queries_BHTC.shape[1] != kv_heads,
+        scale=scale,
+    )
+    mixed_BTHC = mixed if length == 1 else mixed.transpose(1, 2)
+    return mixed_BTHC.reshape(batch, length, -1)
+
+
+def _within(
+    documents: Documents, queries_BTHC: Tensor, keys_BTKC: Tensor, values_BTKC: Tensor, scale: float | None
+) -> Tensor:
+    """Attention of each document to itself, all rows laid end to end, [B T, H, C]."""
+    mixed = varlen_attn(
+        queries_BTHC.flatten(0, 1),
+        keys_BTKC.flatten(0, 1),
+        values_BTKC.flatten(0, 1),
+        documents.starts,
+        documents.starts,
+        documents.longest,
+        documents.longest,
+        scale=scale,
+        window_size=(-1, 0) if documents.causal else (-1, -1),
+        enable_gqa=queries_BTHC.shape[2] != keys_BTKC.shape[2],
+    )
+    assert isinstance(mixed, Tensor)
+    return mixed

@@ -89,12 +89,15 @@ class ModelConfig:
         norm: "rmsnorm" or "layernorm"; null takes the family's.
         post_norm: Normalise the sum after each sub-layer (2017's order) and not what goes into it; null takes the
             family's. A post-norm stack has no final norm.
-        activation: "swiglu" and "geglu" have a gate; "gelu", "gelu-tanh", "relu", "relu2", "silu" have none; null takes
-            the family's.
+        activation: "swiglu" and "geglu" (of gelu's tanh form) have a gate; "gelu", "gelu-tanh", "relu", "relu2", "silu"
+            have none; null takes the family's.
         bias: Whether matrices and layer norms have biases; null takes the family's.
         embed_norm: Normalise the sum of the embeddings; null takes the family's.
         scale_embeddings: Multiply token embeddings by sqrt(dim); null takes the family's.
         scale_attention: Divide attention scores by sqrt(head width) (T5 does not); null takes the family's.
+        scale_output: Divide the last hidden states by sqrt(dim) before the output projection, as a T5 whose
+            embeddings are tied does.
+        logits_bias: Whether an encoder-decoder adds a learned number to each token's logit (Marian, BART).
         head_width: Width of one head; 0 is dim / num_heads.
         qk_norm: RMSNorm over each query and key head before they are rotated (2302.05442).
         rope_scaling: Stretches the rotary wavelengths past the length of pretraining: "none", "llama3", "yarn"
@@ -105,6 +108,7 @@ class ModelConfig:
         rope_high_freq: "llama3": wavelengths shorter than original length / this are left alone.
         rope_beta_fast: "yarn": dimensions that turn more often than this over the original length are left alone.
         rope_beta_slow: "yarn": dimensions that turn less often than this are stretched whole.
+        rope_attention_factor: "yarn": multiplies queries and keys; 0 is 0.1 ln(rope_factor) + 1.
         relative_buckets: "t5": buckets of distances.
         relative_max_distance: "t5": distance from which on all share the last bucket.
         num_encoder_layers: Blocks of the encoder of an encoder-decoder; 0 is num_layers.
@@ -135,6 +139,8 @@ class ModelConfig:
     embed_norm: bool | None = added(None)
     scale_embeddings: bool | None = added(None)
     scale_attention: bool | None = added(None)
+    scale_output: bool = added(False)
+    logits_bias: bool = added(False)
     head_width: int = added(0)
     qk_norm: bool = added(False)
     rope_scaling: str = added("none")
@@ -144,6 +150,7 @@ class ModelConfig:
     rope_high_freq: float = added(4.0)
     rope_beta_fast: float = added(32.0)
     rope_beta_slow: float = added(1.0)
+    rope_attention_factor: float = added(0.0)
     relative_buckets: int = added(32)
     relative_max_distance: int = added(128)
     num_encoder_layers: int = added(0)
@@ -169,6 +176,7 @@ class ModelConfig:
             self.rope_factor >= 1, "model.rope_factor", self.rope_factor, "must be at least 1", "model.rope_factor=1"
         )
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must lie in [0, 1)", "model.dropout=0.1")
+        self._check_positions()
         self._check_experts()
 
     @property
@@ -220,6 +228,43 @@ class ModelConfig:
             self.num_kv_heads,
             f"must divide model.num_heads={self.num_heads}",
             f"model.num_kv_heads={self.num_heads}",
+        )
+
+    def _check_positions(self) -> None:
+        low, high = self.rope_low_freq, self.rope_high_freq
+        require(
+            0 < low < high,
+            "model.rope_high_freq",
+            high,
+            f"must be above model.rope_low_freq={low}",
+            "model.rope_high_freq=4",
+        )
+        slow, fast = self.rope_beta_slow, self.rope_beta_fast
+        require(
+            0 < slow < fast,
+            "model.rope_beta_fast",
+            fast,
+            f"must be above model.rope_beta_slow={slow}",
+            "model.rope_beta_fast=32",
+        )
+        value = self.rope_attention_factor
+        require(
+            value >= 0, "model.rope_attention_factor", value, "must not be negative", "model.rope_attention_factor=0"
+        )
+        buckets, distance = self.relative_buckets, self.relative_max_distance
+        require(
+            buckets >= 4 and buckets % 2 == 0,
+            "model.relative_buckets",
+            buckets,
+            "must be even and at least 4",
+            "model.relative_buckets=32",
+        )
+        require(
+            distance > buckets // 2,
+            "model.relative_max_distance",
+            distance,
+            f"must be above half of model.relative_buckets={buckets}",
+            f"model.relative_max_distance={4 * buckets}",
         )
 
     def _check_experts(self) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from components.model.attention import KVCache
+from components.model.cache import KVCache
 from components.model.config import SamplingConfig
 from components.model.transformer import Transformer
 

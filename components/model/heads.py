@@ -1,16 +1,21 @@
-"""A scalar head on the Transformer's backbone: the reward model and PPO's critic are both this.
+"""Other heads on the Transformer's backbone: one number per token, or one label per text.
 
-Shapes: B batch, T tokens, D model width.
+`ScalarModel` is the reward model and PPO's critic; `ClassifierModel` is a bert fine-tuned on labelled texts.
+
+Shapes: B batch, T tokens, D model width, L labels.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.model.attention import KVCache, Projection
-from components.model.config import ModelConfig
-from components.model.transformer import Backbone, Transformer
+from components.model.attention import Projection
+from components.model.backbone import EMBEDDING_STD, Backbone, fill
+from components.model.cache import KVCache
+from components.model.config import ModelConfig, resolved
+from components.model.transformer import Transformer
 
 
 class ScalarModel(nn.Module):
@@ -23,7 +28,7 @@ class ScalarModel(nn.Module):
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, config = config, resolved(config)
         self.backbone = Backbone(config)
         self.score = Projection(config.dim, 1)
         self.backbone.initialise(generator)
@@ -54,6 +59,57 @@ class ScalarModel(nn.Module):
         cache: KVCache | None = None,
     ) -> Tensor:
         """The head's value at every token, [B, T]; arguments as in `Transformer.forward`."""
-        hidden_BTD = self.backbone(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT, cache=cache)
+        hidden_BTD, _ = self.backbone(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT, cache=cache)
         values_BT: Tensor = self.score(hidden_BTD).squeeze(-1)
         return values_BT
+
+
+class ClassifierModel(nn.Module):
+    """One score per label, read off the first token of a text ([CLS]), as BertForSequenceClassification does.
+
+    Args:
+        config: Shape of the backbone, a bert.
+        num_labels: Labels.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(self, config: ModelConfig, num_labels: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        if config.family != "bert":
+            raise ValueError(f"a classifier reads its first token, which in model.family={config.family} sees nothing")
+        self.config, config = config, resolved(config)
+        self.num_labels = num_labels
+        self.backbone = Backbone(config)
+        self.pooler = Projection(config.dim, config.dim, bias=True)
+        self.classifier = Projection(config.dim, num_labels, bias=True)
+        self.backbone.initialise(generator)
+        fill(self.pooler, config.dim**-0.5, generator)
+        fill(self.classifier, EMBEDDING_STD, generator)
+
+    @classmethod
+    def from_transformer(
+        cls, model: Transformer, num_labels: int, generator: torch.Generator | None = None
+    ) -> ClassifierModel:
+        """Copies the backbone of a pretrained bert and adds a new head.
+
+        Args:
+            model: Where the backbone comes from; left as it is.
+            num_labels: Labels.
+            generator: Draws the head.
+        """
+        classifier = cls(model.config, num_labels, generator).to(model.backbone.embed.weight.device)
+        classifier.backbone.load_state_dict(model.backbone.state_dict())
+        return classifier
+
+    def forward(self, tokens_BT: Tensor, *, segments_BT: Tensor | None = None) -> Tensor:
+        """Scores of the labels (logits), [B, L].
+
+        Args:
+            tokens_BT: Token numbers, [CLS] first.
+            segments_BT: -1 for padding, else 0.
+        """
+        hidden_BTD, _ = self.backbone(tokens_BT, segments_BT=segments_BT)
+        pooled_BD = torch.tanh(self.pooler(hidden_BTD[:, 0]))
+        dropout = self.config.dropout if self.training else 0.0
+        scores_BL: Tensor = self.classifier(F.dropout(pooled_BD, dropout))
+        return scores_BL

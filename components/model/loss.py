@@ -19,13 +19,14 @@ IGNORED = -100
 _CHUNK_LOGITS = 1 << 20
 
 
-def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor) -> Tensor:
+def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, bias_V: Tensor | None = None) -> Tensor:
     """Sum over the scored positions of -log p(target), in nats.
 
     Args:
         hidden_BTD: Last hidden states.
         weight_VD: Output projection.
         targets_BT: Token numbers; `IGNORED` positions are not scored.
+        bias_V: Added to the logits.
 
     Returns:
         A scalar in fp32. Zero, with zero gradient, if no position is scored.
@@ -37,11 +38,12 @@ def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor) -> 
         if len(scored_R) < len(targets_R):
             hidden_RD, targets_R = hidden_RD.index_select(0, scored_R), targets_R[scored_R]
         if len(targets_R) == 0:
-            return (hidden_BTD.flatten()[:0].sum() + weight_VD.flatten()[:0].sum()).float()
-    return _summed(hidden_RD, weight_VD, targets_R)
+            parts = [hidden_BTD, weight_VD] if bias_V is None else [hidden_BTD, weight_VD, bias_V]
+            return torch.stack([part.flatten()[:0].sum() for part in parts]).sum().float()
+    return _summed(hidden_RD, weight_VD, targets_R, bias_V)
 
 
-def _summed(hidden_RD: Tensor, weight_VD: Tensor, targets_R: Tensor) -> Tensor:
+def _summed(hidden_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, bias_V: Tensor | None) -> Tensor:
     # The sum comes in the type of the hidden states: in half precision rows are added up here, where fp32 holds them.
     full = hidden_RD.dtype in (torch.float32, torch.float64)
     chunk = None if hidden_RD.device.type != "cpu" else max(64, _CHUNK_LOGITS // weight_VD.shape[0])
@@ -50,6 +52,7 @@ def _summed(hidden_RD: Tensor, weight_VD: Tensor, targets_R: Tensor) -> Tensor:
         hidden_RD,
         weight_VD,
         targets_R,
+        linear_bias=bias_V,
         reduction="sum" if full else "none",
         ignore_index=IGNORED,
         options=options,

@@ -1,9 +1,16 @@
-"""The model: token numbers in, logits or a summed loss out.
+"""The model: token numbers in, logits or a summed loss out. `Transformer` is a backbone with an output projection.
 
-One class per idea, each small: `RMSNorm`, `FeedForward`, `Block`, `Backbone` (embedding to last norm), `Transformer`
-(backbone plus output projection). The scalar models of `heads.py` put another head on the same backbone. Nothing here
-knows about ranks, precision or checkpoints; engines wrap the module from outside, and everything a training step needs
-goes through `forward`, so that ZeRO-3 can gather weights as modules are entered.
+The room, from the inside out, one idea each:
+
+    positions, elementwise      rotary tables, biases of distance; norms and activations
+    masks, cache, attention     who sees whom; keys of earlier tokens; self and cross attention
+    experts, blocks, backbone   feed-forward or a mixture of it; one layer; the stack
+    transformer                 decoders (llama, gpt2) and encoders (bert): backbone and head
+    encoder_decoder             two stacks, the second reading the first
+    heads                       other heads on a backbone: one number per token, one label per text
+
+Nothing here knows about ranks, precision or checkpoints; engines wrap the module from outside, and everything a
+training step needs goes through `forward`, so that ZeRO-3 can gather weights as modules are entered.
 
 Wide matrices are fused (queries, keys and values in one, gate and up in one): fewer, larger multiplications. The folder
 written by `huggingface.py` holds them split, under Hugging Face's names.
@@ -13,115 +20,46 @@ Shapes: B batch, T tokens, D model width, V vocabulary.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.model.attention import Attention, AttentionPlan, KVCache, Projection, plan_attention
-from components.model.config import ModelConfig
-from components.model.elementwise import rms_norm, swiglu
+from components.model.attention import Projection
+from components.model.backbone import EMBEDDING_STD, Backbone, fill
+from components.model.cache import KVCache
+from components.model.config import ModelConfig, resolved
+from components.model.elementwise import activate, make_norm
+from components.model.encoder_decoder import EncoderDecoder
+from components.model.experts import balanced
 from components.model.loss import cross_entropy
 
-EMBEDDING_STD = 0.02
+__all__ = ["Backbone", "EncoderDecoder", "Transformer", "build_model"]
 
 
-class RMSNorm(nn.Module):
-    """Scales each row to unit root mean square, then by a learned weight."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self._eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape and type as `x`."""
-        return rms_norm(x, self.weight, self._eps)
+def build_model(config: ModelConfig, generator: torch.Generator | None = None) -> Transformer | EncoderDecoder:
+    """A new model of the config's family; arguments as of `Transformer`."""
+    if config.family == "encoder-decoder":
+        return EncoderDecoder(config, generator)
+    return Transformer(config, generator)
 
 
-class FeedForward(nn.Module):
-    """A gated two-layer network, gate and up projections fused."""
+class MaskedHead(nn.Module):
+    """What a bert does to a hidden state before it is compared with the embeddings: dense, activation, norm."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_up = Projection(config.dim, 2 * config.ffn_dim)
-        self.down = Projection(config.ffn_dim, config.dim)
+        self._activation = "gelu" if config.gated else config.activation
+        self.dense = Projection(config.dim, config.dim, bias=True)
+        self.norm = make_norm(config)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Transforms each token by itself, [B, T, D]."""
-        out: Tensor = self.down(swiglu(self.gate_up(x_BTD)))
-        return out
-
-
-class Block(nn.Module):
-    """One layer: attention, then feed-forward, each normalised before and added to the residual stream."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.attention_norm = RMSNorm(config.dim, config.norm_eps)
-        self.attention = Attention(config, layer)
-        self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
-        self.ffn = FeedForward(config)
-
-    def forward(self, x_BTD: Tensor, plan: AttentionPlan) -> Tensor:
-        """The residual stream after this layer, [B, T, D]."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), plan)
-        out: Tensor = x_BTD + self.ffn(self.ffn_norm(x_BTD))
-        return out
-
-
-class Backbone(nn.Module):
-    """Embedding, blocks and the final norm: all that a language model and a scalar model share."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        if config.vocab_size < 1:
-            raise ValueError("model.vocab_size is 0: replace it by the tokenizer's before building the model")
-        self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.dim)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-        self.norm = RMSNorm(config.dim, config.norm_eps)
-
-    def forward(
-        self,
-        tokens_BT: Tensor,
-        *,
-        positions_BT: Tensor | None = None,
-        segments_BT: Tensor | None = None,
-        cache: KVCache | None = None,
-    ) -> Tensor:
-        """Hidden states after the final norm, [B, T, D]; arguments as in `Transformer.forward`."""
-        x_BTD = self.embed(tokens_BT)
-        plan = plan_attention(self.config, tokens_BT, x_BTD.dtype, positions_BT, segments_BT, cache)
-        for block in self.blocks:
-            x_BTD = block(x_BTD, plan)
-        if cache is not None:
-            cache.advance(tokens_BT.shape[1])
-        hidden: Tensor = self.norm(x_BTD)
-        return hidden
-
-    def initialise(self, generator: torch.Generator | None = None) -> None:
-        """Draws all weights anew.
-
-        - embedding: N(0, 0.02). Tied, it is also the output: logits start near 0, the loss near ln(vocab_size).
-        - matrices that read the stream (qkv, gate_up): N(0, 1 / sqrt(dim)), which keeps the variance of what they read.
-        - matrices that write to it (out, down): by their own input width, and divided by sqrt(2 num_layers), so that
-          the sum of all layers' writes starts with the variance of one (GPT-2's rule).
-        - norms: 1.
-        """
-        residual_scale = 1 / math.sqrt(2 * self.config.num_layers)
-        nn.init.normal_(self.embed.weight, std=EMBEDDING_STD, generator=generator)
-        for name, module in self.named_modules():
-            if isinstance(module, Projection):
-                scale = residual_scale if name.endswith((".out", ".down")) else 1.0
-                nn.init.normal_(module.weight, std=scale / math.sqrt(module.in_features), generator=generator)
-            elif isinstance(module, RMSNorm):
-                nn.init.ones_(module.weight)
+    def forward(self, hidden_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """The transformed states [B, T, D], and the bias of each token's logit [V]."""
+        return self.norm(activate(self._activation, self.dense(hidden_BTD))), self.bias
 
 
 class Transformer(nn.Module):
-    """A causal language model.
+    """A language model: a causal one that predicts the next token, or a bert that fills gaps.
 
     Args:
         config: Its shape; `vocab_size` must be set.
@@ -130,12 +68,17 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.config = config
+        if config.family == "encoder-decoder":
+            raise ValueError("model.family=encoder-decoder is no Transformer: build it with build_model")
+        self.config, config = config, resolved(config)
         self.backbone = Backbone(config)
+        self.mlm = None if config.causal else MaskedHead(config)
         self.lm_head = None if config.tie_embeddings else Projection(config.dim, config.vocab_size)
         self.backbone.initialise(generator)
+        if self.mlm is not None:
+            fill(self.mlm.dense, config.dim**-0.5, generator)
         if self.lm_head is not None:
-            nn.init.normal_(self.lm_head.weight, std=EMBEDDING_STD, generator=generator)
+            fill(self.lm_head, EMBEDDING_STD, generator)
 
     def forward(
         self,
@@ -151,20 +94,31 @@ class Transformer(nn.Module):
 
         Args:
             tokens_BT: Token numbers.
-            targets_BT: What should follow each token; -100 where nothing is scored.
+            targets_BT: What should follow each token (of a bert: stand in its place); -100 where nothing is scored.
             positions_BT: Position of each token; by default its place in the row, or in its segment.
-            segments_BT: Document number of each token of a packed row; documents do not see each other.
+            segments_BT: Document number of each token of a packed row; documents do not see each other. A bert's
+                padding has a number of its own.
             cache: Keys and values of earlier tokens, extended by this call.
             num_logits: Only the last so many positions are projected to logits; 0 means all.
 
         Returns:
-            With targets the sum of their cross-entropies in nats, an fp32 scalar; without, the logits [B, T, V].
+            With targets the sum of their cross-entropies in nats, an fp32 scalar (while a mixture of experts trains,
+            plus `router_loss` times its load-balancing loss per scored token); without, the logits [B, T, V].
         """
-        hidden_BTD = self.backbone(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT, cache=cache)
+        hidden_BTD, balance = self.backbone(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT, cache=cache)
+        if targets_BT is None:
+            hidden_BTD = hidden_BTD[:, -num_logits:]
+        bias_V = None
+        if self.mlm is not None:
+            hidden_BTD, bias_V = self.mlm(hidden_BTD)
+        if self.config.scale_output:
+            hidden_BTD = hidden_BTD * self.config.dim**-0.5
         weight_VD = self.backbone.embed.weight if self.lm_head is None else self.lm_head.weight
-        if targets_BT is not None:
-            return cross_entropy(hidden_BTD, weight_VD, targets_BT)
-        return F.linear(hidden_BTD[:, -num_logits:], weight_VD)
+        if targets_BT is None:
+            logits_BTV: Tensor = F.linear(hidden_BTD, weight_VD, bias_V)
+            return logits_BTV
+        loss = cross_entropy(hidden_BTD, weight_VD, targets_BT, bias_V)
+        return balanced(loss, [balance], self.config.router_loss, targets_BT) if self.training else loss
 
     def hidden(
         self,
@@ -175,5 +129,7 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
     ) -> Tensor:
         """Hidden states after the final norm, [B, T, D]."""
-        hidden: Tensor = self.backbone(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT, cache=cache)
-        return hidden
+        hidden_BTD: Tensor = self.backbone(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT, cache=cache)[
+            0
+        ]
+        return hidden_BTD

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.model.attention import KVCache
+from components.model.cache import KVCache
 from components.model.config import ModelConfig, SamplingConfig
 from components.model.generate import choose, generate, stream, truncated
 from components.model.huggingface import hugging_face_config, to_hugging_face

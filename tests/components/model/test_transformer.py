@@ -174,7 +174,8 @@ def test_the_gate_and_its_gradient_are_those_of_the_formula():
 
 
 def test_the_rotation_and_its_gradient_are_those_of_the_formula():
-    cos, sin = (table[:, None] for table in rope_tables(7, 8, 10000.0, torch.device("cpu")))
+    shape = dataclasses.replace(CONFIG, max_length=7)
+    cos, sin = (table[:, None] for table in rope_tables(shape, torch.device("cpu")))
     x, upstream = random(2, 7, 3, 8), random(2, 7, 3, 8, seed=3)
 
     def formula(x):
