@@ -1,44 +1,102 @@
-"""Checkpoints that any ZeRO stage and any number of ranks can read, published whole or not at all.
+"""Checkpoints that any engine, ZeRO stage and number of ranks can read, published whole or not at all.
 
     scratch/checkpoints/step-000120/
-        model.safetensors       weights by parameter name, fp32
-        optimizer.safetensors   AdamW's moments by parameter name, fp32, and its step
-        rng.safetensors         the random state of every rank
-        state.json              step, curve, counters
-        MANIFEST.json           SHA-256 of each file above, written last: without it the folder does not count
+        config.json  model.safetensors  tokenizer.json ...   a Hugging Face folder, where the step can write one;
+                                                             else model.safetensors by our own parameter names
+        optimizer.safetensors       the optimizer's state by parameter name, fp32; several files where it is large
+        rng.safetensors             the random state of every rank
+        state.json                  step, position in the data, schedule, guard, curve, counters
+        MANIFEST.json               SHA-256 and size of each file, and a digest of itself
 
 Weights and moments are gathered by name instead of written as each rank holds them. That costs one gather per
-checkpoint and buys a file that needs no conversion; engine-native files are tied to stage and world size.
+checkpoint and buys files that need no conversion; engine-native files are tied to stage and world size. The folder is
+written under another name, flushed, and renamed: there is no half of one. What is read is hashed first, so a flipped
+bit or a cut is named and the checkpoint before is used.
 
 Signatures others build on (PPO keeps two engines in one checkpoint, under prefixes):
-    save_checkpoint(folder, step, tensors: {file name: {name: Tensor}}, state: Json dict) -> Path      rank 0 only
+    save_checkpoint(folder, step, tensors: {file name: {name: Tensor}}, state: Json dict, model=None) -> Path
     newest_verified(folder, say) -> Checkpoint | None                        say(sentence) is told what is damaged
     agree_on_checkpoint(engine, folder, say) -> Checkpoint | None            collective: rank 0 verifies, all follow
-    engine_tensors(engine, prefix="") / load_engine(engine, checkpoint, prefix="")     collective
+    engine_tensors(engine, prefix="") / load_engine(engine, checkpoint, prefix="", files=None)     collective
     rng_tensors(engine) / restore_rng(engine, checkpoint)                    collective
+    ModelFiles                                                               how weights become a folder and come back
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from components.context import Json
 from components.errors import MachineError
-from components.publish import publish, publish_json, read_json, sha256_of
+from components.publish import flush, publish, publish_json, read_json, sha256_of
 from components.training.engine import Engine
 
 KEPT = 2
+FORMAT = 2
 MANIFEST = "MANIFEST.json"
+FILE_BYTES = 2 * 10**9
+"""Largest file of an optimizer's state, a single larger tensor excepted."""
 Say = Callable[[str], None]
+
+
+class ModelFiles(Protocol):
+    """How the weights of a checkpoint are laid out."""
+
+    def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Writes weights, by our parameter names, into a folder that exists."""
+
+    def read(self, folder: Path) -> Mapping[str, Tensor]:
+        """What `write` was given."""
+
+
+class NamedWeights:
+    """Weights in one file by our own names: for models that no other program knows."""
+
+    def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """See `ModelFiles.write`."""
+        save_file(dict(weights), folder / "model.safetensors")
+
+    def read(self, folder: Path) -> Mapping[str, Tensor]:
+        """See `ModelFiles.read`."""
+        return StoredTensors([folder / "model.safetensors"])
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors in safetensors files, each read when it is asked for: no rank holds a whole model to load its part.
+
+    Args:
+        files: They share no name.
+    """
+
+    def __init__(self, files: list[Path]) -> None:
+        self._of: dict[str, Path] = {}
+        for path in files:
+            with safe_open(path, framework="pt") as file:
+                self._of |= dict.fromkeys(file.keys(), path)
+
+    def __getitem__(self, name: str) -> Tensor:
+        with safe_open(self._of[name], framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
+
+    def __len__(self) -> int:
+        return len(self._of)
 
 
 @dataclass(frozen=True)
@@ -48,9 +106,9 @@ class Checkpoint:
     path: Path
     step: int
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one file, on the CPU."""
-        return load_file(self.path / f"{name}.safetensors")
+    def tensors(self, name: str) -> Mapping[str, Tensor]:
+        """The tensors of one group, on the CPU."""
+        return StoredTensors(sorted([*self.path.glob(f"{name}.safetensors"), *self.path.glob(f"{name}-*.safetensors")]))
 
     def state(self) -> dict[str, Json]:
         """What was saved as plain values."""
@@ -59,28 +117,41 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Json]
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Json],
+    model: tuple[ModelFiles, Mapping[str, Tensor]] | None = None,
 ) -> Path:
     """Writes a checkpoint and removes all but the newest two. Call it on rank 0 alone.
 
     Args:
         folder: Where checkpoints live.
         step: Steps done; names the checkpoint.
-        tensors: For each file name (without suffix), contiguous CPU tensors by name.
+        tensors: For each group (the name of its file without suffix), contiguous CPU tensors by name.
         state: Plain values.
+        model: Weights that are laid out in a way of their own, and that way.
 
     Raises:
         MachineError: If the disk does not take it. Earlier checkpoints stay.
     """
     path = folder / f"step-{step:06d}"
+    draft = folder / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        shutil.rmtree(path, ignore_errors=True)
+        _clear_drafts(folder)
+        draft.mkdir(parents=True)
         for name, group in tensors.items():
-            with publish(path / f"{name}.safetensors") as temporary:
-                save_file(dict(group), temporary)
-        publish_json(path / "state.json", state)
-        publish_json(path / MANIFEST, {"step": step, "files": _hashes(path)})
+            _write_group(draft, name, group)
+        if model is not None:
+            files, weights = model
+            files.write(draft, weights)
+        publish_json(draft / "state.json", state)
+        _seal(draft, step)
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(draft, path)
+        flush(folder)
     except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
         raise MachineError(
             f"The checkpoint of step {step} could not be written: {error}.",
             where=str(path),
@@ -94,9 +165,9 @@ def save_checkpoint(
 def newest_verified(folder: Path, say: Say) -> Checkpoint | None:
     """The newest checkpoint whose every file has the recorded hash; tells `say` about each one passed over."""
     for path in _folders(folder):
-        damage = _damage(path)
+        damage = find_damage(path)
         if damage is None:
-            return Checkpoint(path, int(path.name.removeprefix("step-")))
+            return Checkpoint(path, _step_of(path))
         say(f"checkpoint {path.name} is skipped: {damage}")
     return None
 
@@ -110,18 +181,20 @@ def agree_on_checkpoint(engine: Engine, folder: Path, say: Say) -> Checkpoint | 
 
 
 def engine_tensors(engine: Engine, prefix: str = "") -> dict[str, dict[str, Tensor]]:
-    """The files of one engine: its weights and its optimizer state. Collective."""
-    return {f"{prefix}model": engine.full_weights(), f"{prefix}optimizer": engine.optimizer_state()}
+    """The groups of one engine: its weights and its optimizer state. Collective; empty but on rank 0."""
+    lead = engine.rank == 0
+    return {f"{prefix}model": engine.full_weights(lead), f"{prefix}optimizer": engine.optimizer_state(lead)}
 
 
-def load_engine(engine: Engine, checkpoint: Checkpoint, prefix: str = "") -> None:
+def load_engine(engine: Engine, checkpoint: Checkpoint, prefix: str = "", files: ModelFiles | None = None) -> None:
     """Puts an engine where the checkpoint's engine was, whatever stage and number of ranks that had. Collective."""
-    engine.load_weights(checkpoint.tensors(f"{prefix}model"))
+    weights = files.read(checkpoint.path) if files else checkpoint.tensors(f"{prefix}model")
+    engine.load_weights(weights)
     engine.load_optimizer_state(checkpoint.tensors(f"{prefix}optimizer"))
 
 
 def rng_tensors(engine: Engine) -> dict[str, dict[str, Tensor]]:
-    """The file that holds torch's random state of every rank. Collective."""
+    """The group that holds torch's random state of every rank. Collective."""
     states = {"cpu": torch.get_rng_state()}
     if engine.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(engine.device)
@@ -145,6 +218,68 @@ def restore_rng(engine: Engine, checkpoint: Checkpoint) -> bool:
     return True
 
 
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        manifest = read_json(path / MANIFEST)
+        if "format" not in manifest:
+            return "it is of an older version, whose format is no longer read"
+        if manifest["digest"] != _digest(manifest) or manifest["step"] != _step_of(path):
+            return f"{MANIFEST} is not what was written"
+        files = manifest["files"]
+        assert isinstance(files, dict)
+        if manifest["format"] != FORMAT:
+            return f"it has format {manifest['format']}, and this version reads {FORMAT}"
+    except FileNotFoundError:
+        return "it was never finished"
+    except (ValueError, KeyError) as error:
+        return f"its manifest cannot be read ({error})"
+    for name, known in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != known["bytes"] or sha256_of(file) != known["sha256"]:
+            return f"{name} is not what was written"
+    return None
+
+
+def _write_group(folder: Path, name: str, group: Mapping[str, Tensor]) -> None:
+    parts = _in_parts(group)
+    for number, part in enumerate(parts, 1):
+        suffix = f"-{number:05d}-of-{len(parts):05d}" if len(parts) > 1 else ""
+        with publish(folder / f"{name}{suffix}.safetensors") as temporary:
+            save_file(part, temporary)
+
+
+def _in_parts(group: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Cuts a group into files of at most FILE_BYTES, in the order of the names."""
+    parts: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in group.items():
+        if parts[-1] and size + tensor.nbytes > FILE_BYTES:
+            parts.append({})
+            size = 0
+        parts[-1][name] = tensor
+        size += tensor.nbytes
+    return parts
+
+
+def _seal(folder: Path, step: int) -> None:
+    """Flushes every file and writes the manifest."""
+    files: dict[str, Json] = {}
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        flush(path)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    manifest: dict[str, object] = {"format": FORMAT, "step": step, "files": files}
+    publish_json(folder / MANIFEST, {**manifest, "digest": _digest(manifest)})
+
+
+def _digest(manifest: Mapping[str, object]) -> str:
+    """Of what a manifest says, itself left out: a manifest that was damaged vouches for nothing."""
+    content = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _gather_bytes(engine: Engine, state: Tensor) -> Tensor:
     """Stacks a uint8 tensor of equal length over ranks; bytes are exact in the float64 sums of the interface."""
     size = len(state)
@@ -154,26 +289,15 @@ def _gather_bytes(engine: Engine, state: Tensor) -> Tensor:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
+    found = [path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
+    return sorted(found, key=_step_of, reverse=True)
 
 
-def _hashes(path: Path) -> dict[str, str]:
-    return {file.name: sha256_of(file) for file in sorted(path.iterdir()) if file.name != MANIFEST}
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
-def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
-    try:
-        files = read_json(path / MANIFEST)["files"]
-    except FileNotFoundError:
-        return "it was never finished"
-    except (ValueError, KeyError) as error:
-        return f"its manifest cannot be read ({error})"
-    if not isinstance(files, dict) or not files:
-        return "its manifest names no files"
-    for name, digest in files.items():
-        if not (path / name).is_file():
-            return f"{name} is missing"
-        if sha256_of(path / name) != digest:
-            return f"{name} is not what was written"
-    return None
+def _clear_drafts(folder: Path) -> None:
+    """Removes what writers left that were killed; there is one writer at a time."""
+    for draft in folder.glob(".step-*.tmp"):
+        shutil.rmtree(draft, ignore_errors=True)
