@@ -70,10 +70,12 @@ class Context(Protocol):
             Preempted: If the run is asked to stop; looked at between items.
         """
 
-    def launch(self, fn: RankFunction, workers: int) -> Json:
+    def launch(self, fn: RankFunction, workers: int, allowed: Sequence[int] = ()) -> Json:
         """Runs `fn` once per rank in its own process with a process group; returns what rank 0 returned.
 
-        `fn` must be picklable (a module-level function or a `functools.partial` of one) and return JSON.
+        `fn` must be picklable (a module-level function or a `functools.partial` of one) and return JSON. How many ranks
+        there are is what `Rank.world_size` says: where machines of a cluster are missing, `fn` is started on the most
+        that fit of the numbers in `allowed`; without any it waits for all.
         """
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -125,8 +127,8 @@ class LocalContext:
             results.append(fn(item))
         return results
 
-    def launch(self, fn: RankFunction, workers: int) -> Json:
-        """See `Context.launch`. One worker runs in this process, several in spawned ones."""
+    def launch(self, fn: RankFunction, workers: int, allowed: Sequence[int] = ()) -> Json:
+        """See `Context.launch`. One worker runs in this process, several in spawned ones; none is ever missing."""
         from components.launching import launch_local
 
         return launch_local(fn, workers, self.channel, self.scratch)
@@ -160,9 +162,9 @@ def local_context(step: str, folder: Path, base_seed: int = 0) -> LocalContext:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
+    """A TCP port of this machine that was free on all its addresses a moment ago."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("", 0))
         return int(probe.getsockname()[1])
 
 

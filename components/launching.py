@@ -7,10 +7,13 @@ Also the set-up and tear-down of a process group, which the Ray launcher shares.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -29,10 +32,15 @@ GROUP_TIMEOUT = timedelta(minutes=10)
 
 _PR_SET_PDEATHSIG = 1
 _HUNG = "components.launching.RankHung: "
+_SIOCGIFADDR = 0x8915
 
 
 class RankLost(RuntimeError):  # noqa: N818  (a state, not a fault)
     """The process of a rank died without a word: killed, or its machine went away. Worth another attempt."""
+
+
+class NodeLost(RankLost):
+    """The machine of a rank went away. Worth another attempt, with fewer ranks if it does not come back."""
 
 
 class RankHung(RankLost):
@@ -70,6 +78,7 @@ class Seat:
         local_world_size: Ranks on that machine.
         address: Where rank 0 can be reached.
         port: The port it listens on.
+        own_address: Address of this rank's machine; empty where all ranks are on one.
     """
 
     rank: int
@@ -78,6 +87,7 @@ class Seat:
     local_world_size: int
     address: str
     port: int
+    own_address: str = ""
 
 
 @contextmanager
@@ -96,6 +106,10 @@ def process_group(seat: Seat, device: str) -> Iterator[None]:
         MASTER_ADDR=seat.address,
         MASTER_PORT=str(seat.port),
     )
+    if seat.own_address:
+        name = interface_of(seat.own_address)
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
     dist.init_process_group("nccl" if device != "cpu" else "gloo", timeout=GROUP_TIMEOUT)
     try:
         yield
@@ -104,6 +118,31 @@ def process_group(seat: Seat, device: str) -> Iterator[None]:
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def interface_of(address: str) -> str:
+    """The network interface of this machine that has an address.
+
+    Left alone, gloo and NCCL guess: gloo takes what the host's name stands for, which is loopback on many systems, and
+    ranks on two machines never meet.
+
+    Raises:
+        MachineError: If no interface has it.
+    """
+    names = [name for _, name in socket.if_nameindex()]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for name in names:
+            try:
+                found = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:  # it has no IPv4 address
+                continue
+            if socket.inet_ntoa(found[20:24]) == address:
+                return name
+    raise MachineError(
+        f"No network interface of this machine has the address {address}; it has {', '.join(names)}.",
+        f"address {address}",
+        "start the node with `ray start --node-ip-address` set to an address that other nodes reach",
+    )
 
 
 def run_rank(fn: RankFunction, seat: Seat, device: str, channel: Channel, folder: Path) -> None:

@@ -45,4 +45,4 @@ def ppo(ctx: Context, config: PpoConfig, policy: Path, reward: Path, preferences
     ctx.progress(0, config.training.steps, "updates", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
     inputs = Inputs(policy, reward, preferences, ctx.output, ctx.scratch)
     run = partial(train_rank, config=config, inputs=inputs, seed=ctx.seed("ppo"))
-    return cast(Metrics, ctx.launch(run, ranks))
+    return cast(Metrics, ctx.launch(run, ranks, config.training.allowed_ranks()))

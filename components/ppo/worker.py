@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -79,6 +79,7 @@ def train_rank(
         Preempted: The run was asked to stop: a checkpoint is saved.
         StepError: An input cannot be used, or too many steps had a gradient that is not finite.
     """
+    config = replace(config, training=config.training.on_ranks(rank.world_size))
     tokenizer = TextTokenizer.from_folder(inputs.policy / "model")
     train, dropped = read_prompts(inputs.preferences / "prompts_train.arrow", tokenizer, config.max_prompt_tokens)
     held_out, _ = read_prompts(inputs.preferences / "prompts_held_out.arrow", tokenizer, config.max_prompt_tokens)

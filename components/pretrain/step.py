@@ -44,4 +44,4 @@ def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path
     job = Job(config, tokens, tokenizer, rows, ctx.output, ctx.scratch, seeds)
     ranks = config.training.ranks
     ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
-    return cast(Metrics, ctx.launch(partial(run_rank, job), ranks))
+    return cast(Metrics, ctx.launch(partial(run_rank, job), ranks, config.training.allowed_ranks()))

@@ -50,6 +50,7 @@ class Job:
 
 def run_rank(job: Job, rank: Rank) -> Json:
     """Trains on one rank of a `launch`; returns the step's metrics."""
+    job = replace(job, config=replace(job.config, training=job.config.training.on_ranks(rank.world_size)))
     text = TextTokenizer.from_folder(job.tokenizer)
     shape = model_shape(job.config.model, text)
     loader, validation = _open(job)

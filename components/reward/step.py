@@ -43,4 +43,4 @@ def reward(ctx: Context, config: RewardConfig, base: Path, preferences: Path) ->
     job = Job(config, base / "model", preferences, ctx.output, ctx.scratch, seeds)
     ranks = config.training.ranks
     ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
-    return cast(Metrics, ctx.launch(partial(run_rank, job), ranks))
+    return cast(Metrics, ctx.launch(partial(run_rank, job), ranks, config.training.allowed_ranks()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -49,7 +49,7 @@ class Job:
 
 def run_rank(job: Job, rank: Rank) -> Json:
     """Trains on this rank; returns the step's metrics."""
-    config = job.config
+    config = replace(job.config, training=job.config.training.on_ranks(rank.world_size))
     base, tokenizer = load_start(job.base, config.max_length, "reward.max_length")
     pairs, dropped = read_pairs(job.preferences / "train.arrow", tokenizer, config.max_length)
     held_out, _ = read_pairs(job.preferences / "held_out.arrow", tokenizer, config.max_length, config.held_out_pairs)

@@ -42,4 +42,4 @@ def sft(ctx: Context, config: SftConfig, base: Path, instructions: Path) -> Metr
     job = Job(config, base / "model", instructions, ctx.output, ctx.scratch, ctx.seed("rows"))
     ranks = config.training.ranks
     ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
-    return cast(Metrics, ctx.launch(partial(run_rank, job), ranks))
+    return cast(Metrics, ctx.launch(partial(run_rank, job), ranks, config.training.allowed_ranks()))

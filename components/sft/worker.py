@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.context import Json, Rank
@@ -39,7 +39,7 @@ class Job:
 
 def run_rank(job: Job, rank: Rank) -> Json:
     """Trains on this rank; returns the step's metrics."""
-    config = job.config
+    config = replace(job.config, training=job.config.training.on_ranks(rank.world_size))
     model, tokenizer = load_start(job.base, config.max_length, "sft.max_length")
     dialogues, dropped = read_dialogues(job.instructions / "train.arrow", tokenizer, config.max_length)
     held_out, _ = read_dialogues(

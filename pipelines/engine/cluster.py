@@ -22,7 +22,7 @@ from pipelines.engine.retry import FailureClass
 from pipelines.engine.run_step import Order, Outcome, local_maker, run_step
 from pipelines.engine.step import Resources
 
-_TIMEOUTS = ("pending_timeout_s", "stall_timeout_s", "timeout_s")
+_TIMEOUTS = ("pending_timeout_s", "node_wait_s", "stall_timeout_s", "timeout_s")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class ClusterConfig:
         on_failure: "finish-running" lets running steps finish and starts no more, "fail-fast" asks them to stop,
             "keep-going" runs all that does not need the failed step.
         pending_timeout_s: Seconds a step may wait for room on the cluster; 0 waits for ever.
+        node_wait_s: Seconds that ranks wait for machines which the cluster has lost, or not yet got, before they start
+            with fewer (where `training.min_ranks` allows it) or the step fails.
         stall_timeout_s: Seconds without a line in a running step's journal or log after which it is started again;
             0 waits for ever.
         timeout_s: Seconds a step may run in all; 0 sets no limit.
@@ -66,6 +68,7 @@ class ClusterConfig:
     max_preemptions: int = 100
     on_failure: str = "finish-running"
     pending_timeout_s: float = 0.0
+    node_wait_s: float = 30.0
     stall_timeout_s: float = 3600.0
     timeout_s: float = 0.0
     lease_s: float = 45.0
@@ -219,23 +222,24 @@ def check_room(entries: Sequence[PlanEntry], capacity: Capacity) -> None:
         wanted = entry.step.resources
         problem = _shortage(wanted, capacity)
         if problem:
-            ranks = f"{wanted.ranks} ranks of " if wanted.ranks > 1 else ""
+            least = "at least " if wanted.fewest < wanted.ranks else ""
+            ranks = f"{least}{wanted.fewest} ranks of " if wanted.ranks > 1 else ""
             asked = f"{ranks}{wanted.cpus:g} cores" + (f" and {wanted.gpus:g} GPUs" if wanted.gpus else "")
             raise MachineError(
                 f"Step {entry.name} needs {asked}, but the cluster has {problem}.",
                 f"step {entry.name}",
                 f"lower {entry.name}'s ranks or resources, choose another cluster=..., or, to share cores, "
-                f"set cluster.num_cpus={math.ceil(wanted.total_cpus)}",
+                f"set cluster.num_cpus={math.ceil(wanted.cpus * wanted.fewest)}",
             )
 
 
 def _shortage(wanted: Resources, capacity: Capacity) -> str:
     """What there is too little of, in words; empty if the request fits."""
-    if wanted.total_cpus > capacity.cpus:
+    if wanted.cpus * wanted.fewest > capacity.cpus:
         return f"{capacity.cpus:g} cores"
     if wanted.cpus > capacity.node_cpus:
         return f"{capacity.node_cpus:g} cores on its largest node"
-    if capacity.gpus is not None and wanted.total_gpus > capacity.gpus:
+    if capacity.gpus is not None and wanted.gpus * wanted.fewest > capacity.gpus:
         return f"{capacity.gpus:g} GPUs"
     if capacity.node_gpus is not None and wanted.gpus > capacity.node_gpus:
         return f"{capacity.node_gpus:g} GPUs on its largest node"

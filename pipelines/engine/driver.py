@@ -236,6 +236,7 @@ class _Run:
             verify=self.cluster.verify_inputs,
             grace_s=self.cluster.grace_s,
             pending_timeout_s=self.cluster.pending_timeout_s,
+            node_wait_s=self.cluster.node_wait_s,
         )
 
     def _share(self, order: Order) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,15 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from components.channel import Channel
 from components.context import RankFunction, free_port
 from components.errors import Preempted
-from components.launching import NoRoom, RankLost, Seat, run_rank
+from components.launching import NodeLost, NoRoom, RankLost, Seat, run_rank
 from pipelines.engine.lock import hold_shared
 from pipelines.engine.redirect import output_to
 from pipelines.engine.step import Resources
 
 WAIT_S = 0.5
 SAY_EVERY_S = 60.0
+NODE_WORDS = ("node died", "node was terminated", "node has died")
+"""What Ray says of an actor's death when its machine went away."""
 LAST_WORDS_S = 2.0
 """How long the peers of a failed rank get to fail too: the one that died tells more than those that lost it."""
 
@@ -85,7 +87,13 @@ class RankProcess:
 
 
 def run_group(
-    job: Job, workers: int, resources: Resources, name: str, placed: Callable[[], None], pending_timeout_s: float = 0.0
+    job: Job,
+    workers: int,
+    resources: Resources,
+    name: str,
+    placed: Callable[[], None],
+    pending_timeout_s: float = 0.0,
+    node_wait_s: float = 0.0,
 ) -> None:
     """Runs a job on every rank of a new group and waits for all.
 
@@ -96,9 +104,11 @@ def run_group(
         name: Unique name of the group's reservation, see `free_groups`.
         placed: Called once all ranks have their place.
         pending_timeout_s: Seconds that the ranks may wait for room; 0 waits for ever.
+        node_wait_s: Seconds that they wait for machines which are not there: cores in use will be free, lost ones not.
 
     Raises:
         NoRoom: If they waited longer.
+        NodeLost: If machines went away while they waited, or the machine of a rank did.
         Preempted: If the run is asked to stop before the ranks have room.
         RankLost: If the process of a rank died.
         RayTaskError: If a rank raised.
@@ -107,7 +117,7 @@ def run_group(
     group = placement_group([bundle] * workers, strategy="PACK", name=name)
     actors: list[Any] = []
     try:
-        _wait_for_room(group, job.channel, pending_timeout_s)
+        _wait_for_room(group, job.channel, pending_timeout_s, _Missing(workers, resources, node_wait_s))
         actors += [_start(group, index, resources) for index in range(workers)]
         spots: list[Spot] = ray.get([actor.spot.remote() for actor in actors])
         placed()
@@ -133,6 +143,43 @@ def free_groups(prefix: str) -> None:
             remove_placement_group(ray.util.get_placement_group(record["name"]))
 
 
+def num_places(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> int:
+    """How many ranks the machines of a cluster hold when nothing else runs on them.
+
+    Args:
+        nodes: What `ray.nodes()` tells.
+        resources: What each rank gets.
+    """
+    return sum(_places(node["Resources"], resources) for node in nodes if node["Alive"])
+
+
+def _places(offered: Mapping[str, float], resources: Resources) -> int:
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
+    return int(min(offered.get(what, 0.0) // each for what, each in wanted.items() if each))
+
+
+class _Missing:
+    """Notices that a waiting group asks for more than all machines have, for longer than they are waited for."""
+
+    def __init__(self, workers: int, resources: Resources, wait_s: float) -> None:
+        self._workers, self._resources, self._wait_s = workers, resources, wait_s
+        self._since: float | None = None
+
+    def check(self, now: float) -> None:
+        """Looks at the cluster.
+
+        Raises:
+            NodeLost: If machines have been missing for too long.
+        """
+        places = num_places(ray.nodes(), self._resources)
+        if places >= self._workers:
+            self._since = None
+            return
+        self._since = now if self._since is None else self._since
+        if now - self._since >= self._wait_s:
+            raise NodeLost(f"machines went away: {self._workers} ranks wait, and there is room for {places}")
+
+
 def numbered(spots: Sequence[Spot]) -> list[int]:
     """Indices of the processes in the order of their ranks: node by node, on a node by GPU."""
     nodes = list(dict.fromkeys(spot.node for spot in spots))
@@ -144,17 +191,19 @@ def seated(spots: Sequence[Spot]) -> list[tuple[Seat, tuple[str, ...]]]:
     """Seat and visible GPUs of each rank, given where the ranks run in their order."""
     first = spots[0]
     sizes = Counter(spot.node for spot in spots)
-    address = "127.0.0.1" if len(sizes) == 1 else first.address
+    alone = len(sizes) == 1
+    address = "127.0.0.1" if alone else first.address
     seen: Counter[str] = Counter()
     seats = []
     for rank, spot in enumerate(spots):
         gpus = tuple(gpu for other in spots if other.node == spot.node for gpu in other.gpus)
-        seats.append((Seat(rank, len(spots), seen[spot.node], sizes[spot.node], address, first.port), gpus))
+        own = "" if alone else spot.address
+        seats.append((Seat(rank, len(spots), seen[spot.node], sizes[spot.node], address, first.port, own), gpus))
         seen[spot.node] += 1
     return seats
 
 
-def _wait_for_room(group: PlacementGroup, channel: Channel, timeout_s: float) -> None:
+def _wait_for_room(group: PlacementGroup, channel: Channel, timeout_s: float, missing: _Missing) -> None:
     began = said = time.monotonic()
     while not group.wait(timeout_seconds=WAIT_S):
         now = time.monotonic()
@@ -167,6 +216,7 @@ def _wait_for_room(group: PlacementGroup, channel: Channel, timeout_s: float) ->
         if now - said >= SAY_EVERY_S:  # who waits for room is no sleeper
             print(f"waiting for room since {now - began:.0f} s", flush=True)
             said = now
+        missing.check(now)
         if channel.should_stop():
             raise Preempted("Stopped before its ranks had room.", str(channel.folder), "run again to continue")
 
@@ -190,6 +240,18 @@ def _wait_for_all(running: list[Any]) -> None:
             errors.append(error)
     lost = [error for error in errors if not isinstance(error, RayTaskError)]
     if lost:
-        raise RankLost(f"the process of a rank is gone: {str(lost[0]).strip().splitlines()[0]}") from lost[0]
+        raise _loss(lost) from lost[0]
     if errors:
         raise errors[0]
+
+
+def _loss(lost: Sequence[Exception]) -> RankLost:
+    """What became of the ranks whose process is gone: that of a machine explains the others."""
+    for error in lost:
+        if getattr(error, "preempted", False) or any(words in str(error) for words in NODE_WORDS):
+            return NodeLost(f"the machine of a rank is gone: {_first_line(error)}")
+    return RankLost(f"the process of a rank is gone: {_first_line(lost[0])}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

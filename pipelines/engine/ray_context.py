@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from components.context import Json, LocalContext, RankFunction, read_result
 from components.errors import HeadwaterError, MachineError, Preempted
 from components.launching import RankHung, RankLost, read_failure
 from pipelines.engine.lock import try_lock
-from pipelines.engine.ranks import Job, run_group
+from pipelines.engine.ranks import WAIT_S, Job, num_places, run_group
 from pipelines.engine.redirect import output_to
 from pipelines.engine.run_step import Order
 from pipelines.engine.step import Resources
@@ -73,20 +74,22 @@ class RayContext(LocalContext):
                 results[running.pop(reference)] = _unwrapped(reference, running)
         return [result for index in range(len(chunks)) for result in results[index]]
 
-    def launch(self, fn: RankFunction, workers: int) -> Json:
+    def launch(self, fn: RankFunction, workers: int, allowed: Sequence[int] = ()) -> Json:
         """See `Context.launch`. One worker runs in the step's own process, several are placed on the cluster."""
         if workers == 1:
             return super().launch(fn, 1)
-        _check_group(self.step, workers, self.resources)
+        wished, workers = workers, self._most(workers, allowed)
         _wait_for_old_ranks(self.scratch)
         self.launches.append(len(self.launches) + 1)
         folder = Path(tempfile.mkdtemp(prefix="launch-", dir=self.scratch))
         name = f"{self.order.token if self.order else uuid.uuid4().hex}:{self.launches[-1]}"
-        self._record("placing", note=f"for {workers} x {self.resources.cpus:g} free cores")
+        fewer = "" if workers == wished else f"{workers} ranks instead of {wished}, machines are missing; "
+        self._record("placing", note=f"{fewer}for {workers} x {self.resources.cpus:g} free cores")
         try:
             job = Job(fn, self.channel, folder, self.scratch / RANKS_LOCK)
             limit_s = self.order.pending_timeout_s if self.order else 0.0
-            run_group(job, workers, self.resources, name, lambda: self._record("placed"), limit_s)
+            placed = partial(self._record, "placed")
+            run_group(job, workers, self.resources, name, placed, limit_s, self._node_wait_s)
             return read_result(folder)
         except (RankLost, RayTaskError) as error:
             failure = read_failure(folder)
@@ -96,6 +99,33 @@ class RayContext(LocalContext):
             raise failure from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _most(self, wished: int, allowed: Sequence[int]) -> int:
+        """The wished ranks; where machines are missing and stay away, the most that are allowed and fit.
+
+        Only machines count, not what runs on them: a core in use will be free again.
+
+        Raises:
+            MachineError: If not even the fewest could ever be placed; Ray would wait for ever.
+        """
+        deadline = time.monotonic() + self._node_wait_s
+        while (places := num_places(ray.nodes(), self.resources)) < wished and time.monotonic() < deadline:
+            self._check_stop({})
+            time.sleep(WAIT_S)
+        fitting = [ranks for ranks in {wished, *allowed} if ranks <= min(wished, places)]
+        if fitting:
+            return max(fitting)
+        each = f"{self.resources.cpus:g} CPU" + (f" and {self.resources.gpus:g} GPU" if self.resources.gpus else "")
+        fewest = min({wished, *allowed})
+        raise MachineError(
+            f"Step {self.step} needs at least {fewest} ranks of {each} each, but the cluster has room for {places}.",
+            f"step {self.step}",
+            f"start the machines that are missing, lower {self.step}'s ranks or training.min_ranks",
+        )
+
+    @property
+    def _node_wait_s(self) -> float:
+        return self.order.node_wait_s if self.order else 0.0
 
     @property
     def _log(self) -> Path:
@@ -138,18 +168,6 @@ def _unwrapped(reference: Any, running: dict[Any, int]) -> Any:  # noqa: ANN401 
 def _cancel(running: dict[Any, int]) -> None:
     for reference in running:
         ray.cancel(reference, force=True)
-
-
-def _check_group(step: str, workers: int, resources: Resources) -> None:
-    """Refuses a group that could never be placed; Ray would wait for ever."""
-    for what, each in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-        have = ray.cluster_resources().get(what, 0.0)
-        if workers * each > have:
-            raise MachineError(
-                f"Step {step} launches {workers} ranks of {each:g} {what} each, but the cluster has {have:g}.",
-                f"step {step}",
-                f"lower {step}'s ranks, or choose a larger cluster",
-            )
 
 
 def _wait_for_old_ranks(scratch: Path) -> None:

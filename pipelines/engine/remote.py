@@ -24,7 +24,7 @@ import ray.exceptions as gone
 from components.errors import MachineError, StepError
 from pipelines.engine.cluster import Capacity, ClusterConfig, ClusterLost, Lost, usable_cpus
 from pipelines.engine.events import Failure
-from pipelines.engine.ranks import free_groups
+from pipelines.engine.ranks import NODE_WORDS, free_groups
 from pipelines.engine.ray_context import ray_maker
 from pipelines.engine.retry import FailureClass
 from pipelines.engine.run_step import Order, Outcome, run_step
@@ -47,9 +47,7 @@ _LOSSES: tuple[tuple[type[Exception], FailureClass], ...] = (
 )
 _WORDS: tuple[tuple[str, FailureClass], ...] = (
     ("low on memory", "out_of_memory"),
-    ("node died", "node_lost"),
-    ("node was terminated", "node_lost"),
-    ("node has died", "node_lost"),
+    *((words, "node_lost") for words in NODE_WORDS),
 )
 """What Ray says of an actor's death where its class does not tell."""
 

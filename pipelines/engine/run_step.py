@@ -22,7 +22,7 @@ from typing import Literal, TypeAlias
 from components.channel import Channel
 from components.context import Json, LocalContext
 from components.errors import HeadwaterError, MachineError, Preempted, StepError, disk_full
-from components.launching import NoRoom, RankFailed, RankLost
+from components.launching import NodeLost, NoRoom, RankFailed, RankLost
 from pipelines.engine import events
 from pipelines.engine.code_digest import Sources, code_digest
 from pipelines.engine.draft import draft
@@ -58,6 +58,7 @@ class Order:
         verify: Read the inputs' bytes and compare their hashes before the step starts.
         grace_s: Seconds that a step gets to end once its lease is lost.
         pending_timeout_s: Seconds that its ranks may wait for room; 0 waits for ever.
+        node_wait_s: Seconds that its ranks wait for machines that are missing.
         token: Unique to the attempt; names what it reserves on the cluster, and its lease.
     """
 
@@ -74,6 +75,7 @@ class Order:
     verify: bool = False
     grace_s: float = 60.0
     pending_timeout_s: float = 0.0
+    node_wait_s: float = 30.0
     token: str = field(default_factory=lambda: f"headwater-{uuid.uuid4().hex}")
 
     @property
@@ -278,7 +280,7 @@ def class_of(error: BaseException | None) -> FailureClass:
         if isinstance(error, RankFailed) and "OutOfMemoryError" in str(error).partition("\n")[0]:
             return "out_of_memory"
         if isinstance(error, RankLost):
-            return "crash"
+            return "node_lost" if isinstance(error, NodeLost) else "crash"
         error = error.__cause__ or error.__context__
     return "error"
 

@@ -44,12 +44,19 @@ class Resources:
         gpus: GPUs of the step; of each rank where `ranks` is above 1.
         memory_gib: Memory to reserve in GiB; None reserves nothing.
         ranks: Processes its `ctx.launch` starts. Above 1 the step itself holds no CPU, so that its ranks fit.
+        min_ranks: How few it may start where machines are missing; 0 is all of them.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory_gib: float | None = None
     ranks: int = 1
+    min_ranks: int = 0
+
+    @property
+    def fewest(self) -> int:
+        """Ranks that there must be room for."""
+        return self.min_ranks or max(1, self.ranks)
 
     @property
     def total_cpus(self) -> float:
@@ -168,6 +175,7 @@ class Recipe:
         gpus: float = 0.0,
         memory_gib: float | None = None,
         ranks: int = 1,
+        min_ranks: int = 0,
         code: CodePolicy = "rerun",
         detached: bool = False,
         **inputs: Artifact | None,
@@ -182,6 +190,7 @@ class Recipe:
             gpus: GPUs of the step, or of each rank.
             memory_gib: Memory to reserve in GiB.
             ranks: Processes its `ctx.launch` starts.
+            min_ranks: How few it may start where machines are missing; 0 is all of them.
             code: What a change of its code does, see `Step.code`.
             detached: Let it outlive the driver: for steps that run long.
             **inputs: Artifacts by the function's parameter names; None leaves an input out.
@@ -190,7 +199,7 @@ class Recipe:
             ConfigError: If the name is taken or unusable, the function is no module-level one, or the inputs are not
                 those its signature asks for.
         """
-        resources = Resources(cpus, gpus, memory_gib, ranks)
+        resources = Resources(cpus, gpus, memory_gib, ranks, min_ranks)
         given = {key: artifact for key, artifact in inputs.items() if artifact is not None}
         return self._add(fn, config, name, given, resources, code, detached, None)
 
