@@ -1,9 +1,9 @@
 """DeepSpeed ZeRO stages 0 to 3 behind the small `Engine` interface.
 
-The JSON that DeepSpeed wants is generated here out of `TrainingConfig`, and what DeepSpeed made of it is read back and
-compared: a setting it ignores is an error, not a surprise. Decisions, each with its reason:
+Decisions, each with its reason (the settings are made in `deepspeed_json`, the state is read and set in
+`deepspeed_state`):
 
-- The optimizer is torch's fused AdamW, handed over as an object, so that nothing is compiled on a CPU.
+- The optimizer is an object of torch, handed over as it is, so that nothing is compiled on a CPU.
 - The accumulation boundary is ours (`managed_gradient_accumulation` off): a step is however many micro-batches came
   before `step`, which PPO and uneven data need.
 - DeepSpeed averages gradients over ranks; losses here are already divided by the global number of units. `backward`
@@ -12,17 +12,14 @@ compared: a setting it ignores is an error, not a surprise. Decisions, each with
   stage 0 it neither reports a norm nor skips, so there the gradients are reduced, measured and clipped here.
 - It has no place between measuring the gradient and using it. `_gate` makes one: the function that measures is
   wrapped, and a norm that is not accepted is handed on as infinite, which DeepSpeed skips.
-- Weights and optimizer state go in and out by parameter name, fp32, so a checkpoint knows no stage and no rank count.
-
-This file reaches into attributes of DeepSpeed that are not documented (the flat fp32 partitions); `deepspeed` is pinned
-to one exact version, and the tests train, save and load at every stage.
+- The loss scale of fp16 is ours, and DeepSpeed is told of it: see `precision`.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
@@ -33,78 +30,14 @@ from torch import Tensor, nn
 
 from components.context import Rank
 from components.training.config import TrainingConfig
+from components.training.deepspeed_json import compare, deepspeed_json, effective_json
 from components.training.deepspeed_start import start_deepspeed
-from components.training.engine import Accept, StepReport, named_buffers, use_bf16
+from components.training.deepspeed_state import NamedState
+from components.training.deepspeed_table import Value
+from components.training.engine import Accept, StepReport
 from components.training.optim import make_optimizer, set_lr
-from components.training.plain_engine import MOMENTS, clip_gradients
-
-BUCKET_ELEMENTS = 100_000_000
-
-
-def deepspeed_json(config: TrainingConfig, world_size: int, bf16: bool, num_parameters: int) -> dict[str, Any]:
-    """The DeepSpeed configuration of a training config.
-
-    Args:
-        config: Stage, clipping and micro-batch.
-        world_size: Number of ranks.
-        bf16: Compute in bf16. At stage 0 by autocast over fp32 weights; above, bf16 weights with fp32 masters.
-        num_parameters: Bounds the communication buckets: DeepSpeed allocates them whole.
-
-    Returns:
-        A dict to pass as `config` to `deepspeed.initialize`.
-    """
-    bucket = 2 * max(1, min(BUCKET_ELEMENTS, num_parameters) // 2)
-    sharded = config.zero_stage > 0
-    result: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": config.micro_batch,
-        "gradient_accumulation_steps": 1,
-        "train_batch_size": config.micro_batch * world_size,
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": config.clip_grad if sharded else 0.0,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 1_000_000_000,
-        "zero_optimization": {
-            "stage": config.zero_stage,
-            "reduce_bucket_size": bucket,
-            "allgather_bucket_size": bucket,
-            "overlap_comm": False,
-        },
-    }
-    if bf16 and sharded:
-        result["bf16"] = {"enabled": True, "check_grad_overflow": True}
-        result["data_types"] = {"grad_accum_dtype": "fp32"}
-    elif bf16:
-        result["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
-    return result
-
-
-def effective_json(engine: Any) -> dict[str, Any]:  # noqa: ANN401  (DeepSpeed has no types)
-    """The same settings as the engine holds them after it was made."""
-    result: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": engine.train_micro_batch_size_per_gpu(),
-        "gradient_accumulation_steps": engine.gradient_accumulation_steps(),
-        "train_batch_size": engine.train_batch_size(),
-        "managed_gradient_accumulation": engine.managed_gradient_accumulation(),
-        "gradient_clipping": engine.gradient_clipping(),
-        "zero_allow_untested_optimizer": engine.zero_allow_untested_optimizer(),
-        "zero_force_ds_cpu_optimizer": engine.zero_force_ds_cpu_optimizer(),
-        "steps_per_print": engine.steps_per_print(),
-        "zero_optimization": {
-            "stage": int(engine.zero_optimization_stage()),
-            "reduce_bucket_size": engine.zero_reduce_bucket_size(),
-            "allgather_bucket_size": engine.zero_allgather_bucket_size(),
-            "overlap_comm": engine.zero_overlap_comm(),
-        },
-    }
-    if engine.bfloat16_enabled():
-        overflow = engine._config.bfloat16_config.check_grad_overflow
-        result["bf16"] = {"enabled": True, "check_grad_overflow": overflow}
-        result["data_types"] = {"grad_accum_dtype": engine._config.grad_accum_dtype}
-    if engine.torch_autocast_enabled():
-        dtype = str(engine.torch_autocast_dtype()).removeprefix("torch.")
-        result["torch_autocast"] = {"enabled": True, "dtype": dtype}
-    return result
+from components.training.plain_engine import clip_gradients, report
+from components.training.precision import autocast, compute_dtype, loss_scale_of
 
 
 class DeepSpeedEngine:
@@ -117,17 +50,21 @@ class DeepSpeedEngine:
         self._config = config
         self._stage = config.zero_stage
         self._model = model
+        dtype = compute_dtype(config, self.device)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        wanted = deepspeed_json(config, rank.world_size, use_bf16(config, self.device), num_parameters)
-        self._engine = _initialize(model, config, wanted, self.device)
-        _compare(wanted, effective_json(self._engine))
+        wanted = deepspeed_json(config, rank.world_size, dtype, num_parameters, self.device.type == "cpu")
+        self._engine = _initialize(model, config, wanted, self.device, dtype)
+        self._settings = effective_json(self._engine, wanted)
+        compare(wanted, self._settings)
         if self._stage == 0:
             self._engine.enable_backward_allreduce = False  # gradients are reduced once, in `step`
+        self._scale = loss_scale_of(dtype)
         self._accept: Accept | None = None
         self._norm = math.inf
         if self._stage > 0:
             self._gate()
-        self._make_moments()
+            self._tell_scale()
+        self._state = NamedState(self._engine, model, self._stage, self.device)
 
     @property
     def module(self) -> nn.Module:
@@ -137,7 +74,8 @@ class DeepSpeedEngine:
 
     def backward(self, loss: Tensor) -> None:
         """See `Engine.backward`."""
-        self._engine.backward(loss * self.world_size, scale_wrt_gas=False)
+        factor = self.world_size * (self._scale.value if self._stage == 0 else 1)  # above, DeepSpeed scales
+        self._engine.backward(loss * factor, scale_wrt_gas=False)
 
     def step(self, lr: float, accept: Accept | None = None) -> StepReport:
         """See `Engine.step`."""
@@ -147,16 +85,22 @@ class DeepSpeedEngine:
         self._accept, self._norm = accept, math.inf
         self._engine.step()
         norm = self._norm if accept else float(self._engine.get_global_grad_norm())
-        return StepReport(norm, skipped=not self._engine.was_step_applied())
+        result = report(norm, self._engine.was_step_applied(), self._scale)
+        self._tell_scale()
+        return result
 
     def _step_unsharded(self, accept: Accept | None) -> StepReport:
         self._engine.buffered_allreduce_fallback()
-        norm, fit = clip_gradients(list(self._model.parameters()), self._config.clip_grad, accept)
+        norm, fit = clip_gradients(list(self._model.parameters()), self._config.clip_grad, accept, self._scale)
         if fit:
             self._engine.step()
         else:
             self._engine.zero_grad()
-        return StepReport(norm, skipped=not fit)
+        return report(norm, fit, self._scale)
+
+    def _tell_scale(self) -> None:
+        if self._scale.dynamic:
+            self._engine.optimizer.override_loss_scale(self._scale.value)
 
     def _gate(self) -> None:
         """Wraps the method by which this optimizer measures the gradient: it remembers the norm and asks `accept`."""
@@ -202,154 +146,41 @@ class DeepSpeedEngine:
 
     def full_weights(self, keep: bool = True) -> dict[str, Tensor]:
         """See `Engine.full_weights`."""
-        weights = {}
-        for name, parameter in self._model.named_parameters():
-            whole = self._full(parameter)  # at stage 3 and for bf16 by all ranks together
-            if keep:
-                weights[name] = _copy(whole.float())
-        return weights | {name: _copy(buffer) for name, buffer in named_buffers(self._model).items() if keep}
+        return self._state.weights(keep)
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """See `Engine.load_weights`."""
-        from deepspeed.utils import safe_set_full_fp32_param
-
-        with torch.no_grad():
-            for name, parameter in self._model.named_parameters():
-                value = weights[name].to(self.device)
-                with self._gathered(parameter):
-                    parameter.copy_(value)
-                if self._stage == 3 and parameter.requires_grad:
-                    self._set_partition(parameter, value, None)
-                elif self._stage > 0:
-                    safe_set_full_fp32_param(parameter, value)
-            for name, buffer in named_buffers(self._model).items():
-                buffer.copy_(weights[name])
+        self._state.load_weights(weights)
 
     def optimizer_state(self, keep: bool = True) -> dict[str, Tensor]:
         """See `Engine.optimizer_state`."""
-        state = {"step": _copy(self._steps()[0])} if keep else {}
-        for name, parameter in self._trainable():
-            for moment in MOMENTS:
-                whole = self._full_moment(parameter, moment)
-                if keep:
-                    state[f"{name}/{moment}"] = _copy(whole)
-        return state
+        return self._state.moments(keep) | (self._scale.state() if keep else {})
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """See `Engine.load_optimizer_state`."""
-        for name, parameter in self._trainable():
-            for moment in MOMENTS:
-                self._set_full_moment(parameter, moment, state[f"{name}/{moment}"].to(self.device))
-        for step in self._steps():
-            step.copy_(state["step"])
+        self._state.load_moments(state)
+        self._scale.load(state)
+        if self._stage > 0:
+            self._tell_scale()
+
+    def settings(self) -> dict[str, Value]:
+        """See `Engine.settings`."""
+        return self._settings
 
     def close(self) -> None:
         """See `Engine.close`."""
         self._engine.destroy()
 
-    def _trainable(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, parameter) for name, parameter in self._model.named_parameters() if parameter.requires_grad]
 
-    def _torch_optimizer(self) -> torch.optim.Optimizer:
-        """The AdamW object itself, beneath ZeRO's wrapper."""
-        optimizer: torch.optim.Optimizer = self._engine.basic_optimizer
-        return optimizer
-
-    def _partitions(self) -> list[Tensor]:
-        """The tensors AdamW steps: this rank's flat fp32 partitions, or the parameters themselves at stage 0."""
-        optimizer = self._engine.optimizer
-        if self._stage == 3:
-            return list(optimizer.fp32_partitioned_groups_flat)
-        if self._stage == 0:
-            return [parameter for _, parameter in self._trainable()]
-        if hasattr(optimizer, "single_partition_of_fp32_groups"):
-            return list(optimizer.single_partition_of_fp32_groups)
-        return list(optimizer.fp32_groups_flat_partition)
-
-    def _make_moments(self) -> None:
-        """Creates AdamW's state before its first step, so that it can be read and set by name at any time."""
-        optimizer = self._torch_optimizer()
-        for partition in self._partitions():
-            optimizer.state[partition] = {
-                "step": torch.zeros((), dtype=torch.float32, device=partition.device),
-                **{moment: torch.zeros_like(partition) for moment in MOMENTS},
-            }
-        if self._stage in (1, 2):
-            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
-
-    def _steps(self) -> list[Tensor]:
-        """AdamW's counters of applied steps: equal, one per tensor it steps."""
-        states = self._torch_optimizer().state
-        return [states[partition]["step"] for partition in self._partitions()]
-
-    def _full(self, parameter: nn.Parameter) -> Tensor:
-        """A whole parameter in the highest precision there is."""
-        from deepspeed.utils import safe_get_full_fp32_param
-
-        if self._stage == 0 or (self._stage < 3 and parameter.dtype == torch.float32):
-            return parameter.detach()
-        if parameter.requires_grad:
-            whole: Tensor = safe_get_full_fp32_param(parameter)
-            return whole
-        with self._gathered(parameter):
-            return parameter.detach().clone()
-
-    def _full_moment(self, parameter: nn.Parameter, moment: str) -> Tensor:
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        if self._stage == 0:
-            value: Tensor = self._torch_optimizer().state[parameter][moment]
-        else:
-            value = safe_get_full_optimizer_state(parameter, moment)
-        return value
-
-    def _set_full_moment(self, parameter: nn.Parameter, moment: str, value: Tensor) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state
-
-        if self._stage == 0:
-            self._torch_optimizer().state[parameter][moment].copy_(value)
-        elif self._stage == 3:
-            self._set_partition(parameter, value, moment)
-        else:
-            safe_set_full_optimizer_state(parameter, value, moment)
-
-    def _set_partition(self, parameter: Any, value: Tensor, moment: str | None) -> None:  # noqa: ANN401
-        """Sets this rank's part at stage 3. DeepSpeed's own setter fails where the ranks do not divide the size."""
-        size = parameter.ds_tensor.numel()
-        padded = torch.zeros(size * self.world_size, dtype=value.dtype, device=value.device)
-        padded[: value.numel()] = value.flatten()
-        part = padded[self.rank * size : (self.rank + 1) * size]
-        self._engine.optimizer.set_local_hp_param(part, parameter, moment)
-
-    def _gathered(self, parameter: nn.Parameter) -> Any:  # noqa: ANN401
-        """A context in which the parameter is whole; what rank 0 writes there is written back at stage 3."""
-        import deepspeed
-
-        return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._stage == 3)
-
-
-def _initialize(model: nn.Module, config: TrainingConfig, wanted: dict[str, Any], device: torch.device) -> Any:  # noqa: ANN401
+def _initialize(
+    model: nn.Module, config: TrainingConfig, wanted: dict[str, Value], device: torch.device, dtype: torch.dtype
+) -> Any:  # noqa: ANN401  (DeepSpeed has no types)
     """Makes DeepSpeed's engine; what it prints goes to standard error."""
     deepspeed: Any = start_deepspeed(device)
     with redirect_stdout(sys.stderr):
         model.to(device)
-        engine, *_ = deepspeed.initialize(
-            model=model, optimizer=make_optimizer(model, config), config=wanted, dist_init_required=False
-        )
+        optimizer = make_optimizer(model, config)
+        if config.zero_stage == 0 and dtype == torch.float16:
+            model = autocast(model, dtype)  # DeepSpeed's own autocast brings a loss scale of its own
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=wanted, dist_init_required=False)
     return engine
-
-
-def _compare(wanted: Mapping[str, Any], effective: Mapping[str, Any]) -> None:
-    """Raises if DeepSpeed holds another value than the one it was given."""
-    names: Iterable[str] = sorted(set(wanted) | set(effective))
-    different = [
-        f"{name}: {wanted.get(name)} became {effective.get(name)}"
-        for name in names
-        if wanted.get(name) != effective.get(name)
-    ]
-    if different:
-        raise RuntimeError(f"DeepSpeed changed its configuration: {'; '.join(different)}")
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()

@@ -25,7 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from components.context import Rank
+from components.training.blocks import prepare_blocks
 from components.training.config import TrainingConfig
+from components.training.deepspeed_table import Value
 
 Accept: TypeAlias = Callable[[float], bool]
 
@@ -37,10 +39,13 @@ class StepReport:
     Attributes:
         grad_norm: Global L2 norm of the gradient before clipping.
         skipped: True if the gradient was not finite or not accepted: weights and moments are as before.
+        rescaled: True if it was skipped because fp16 overflowed, and the loss scale was lowered for the next one: part
+            of finding the scale, no fault of the training.
     """
 
     grad_norm: float
     skipped: bool
+    rescaled: bool = False
 
 
 class Engine(Protocol):
@@ -88,7 +93,10 @@ class Engine(Protocol):
         """Sets all parameters and buffers, from the dict that `full_weights` returns on any engine."""
 
     def optimizer_state(self, keep: bool = True) -> dict[str, Tensor]:
-        """AdamW's moments as "<parameter>/exp_avg" and "<parameter>/exp_avg_sq", and its "step", on the CPU.
+        """The optimizer's moments and what else it needs to go on, on the CPU; with fp16 the loss scale too.
+
+        AdamW's as "<parameter>/exp_avg" and "<parameter>/exp_avg_sq", Muon's as "<parameter>/momentum_buffer", and
+        "step"; of 8-bit AdamW bytes with their scales at "<parameter>/exp_avg_scale".
 
         Args:
             keep: See `full_weights`.
@@ -96,6 +104,9 @@ class Engine(Protocol):
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """Sets what `optimizer_state` returned on any engine, ZeRO stage and number of ranks."""
+
+    def settings(self) -> dict[str, Value]:
+        """What the engine runs with, as DeepSpeed holds it after it was made: worth keeping beside the results."""
 
     def close(self) -> None:
         """Releases what the engine holds; it cannot be used after."""
@@ -111,7 +122,11 @@ def make_engine(model: nn.Module, config: TrainingConfig, rank: Rank) -> Engine:
 
     Returns:
         The engine. Import of DeepSpeed (about 3 s) happens here, and only for the engine that needs it.
+
+    Raises:
+        MachineError: If the device cannot compute in `config.precision`.
     """
+    prepare_blocks(model, config)
     if config.engine == "plain":
         from components.training.plain_engine import PlainEngine
 
@@ -119,11 +134,6 @@ def make_engine(model: nn.Module, config: TrainingConfig, rank: Rank) -> Engine:
     from components.training.deepspeed_engine import DeepSpeedEngine
 
     return DeepSpeedEngine(model, config, rank)
-
-
-def use_bf16(config: TrainingConfig, device: torch.device) -> bool:
-    """True if forward and backward run in bf16: asked for, or the default on CUDA."""
-    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def named_buffers(module: nn.Module) -> dict[str, Tensor]:

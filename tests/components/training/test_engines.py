@@ -9,10 +9,11 @@ import dataclasses
 from functools import partial
 
 import pytest
+import torch
 
 from components.context import local_context
 from components.launching import RankLost, prepare_process
-from components.training.deepspeed_engine import _compare, deepspeed_json, effective_json
+from components.training.deepspeed_json import compare, deepspeed_json
 from tests.components.training import toy
 from tests.components.training.conftest import CONFIG
 
@@ -123,16 +124,16 @@ def test_in_bf16_every_stage_follows_the_fp32_curve_and_skips(tmp_path, plain):
 def test_deepspeed_holds_the_settings_it_was_given(tmp_path):
     def work(rank):
         engine = toy.deepspeed_engine(DEEPSPEED, rank)
-        held = effective_json(engine._engine)
+        held = engine.settings()
         engine.close()
         return held
 
     prepare_process("cpu")
     held = local_context("held", tmp_path).launch(work, 1)
     parameters = sum(parameter.numel() for parameter in toy.Toy().parameters())
-    assert held == deepspeed_json(DEEPSPEED, 1, bf16=False, num_parameters=parameters)
+    assert held == deepspeed_json(DEEPSPEED, 1, torch.float32, parameters)
 
 
 def test_a_setting_that_deepspeed_changed_is_an_error_that_names_it():
     with pytest.raises(RuntimeError, match=r"gradient_clipping: 1\.0 became 0\.0"):
-        _compare({"gradient_clipping": 1.0, "train_batch_size": 8}, {"gradient_clipping": 0.0, "train_batch_size": 8})
+        compare({"gradient_clipping": 1.0, "train_batch_size": 8}, {"gradient_clipping": 0.0, "train_batch_size": 8})
