@@ -93,7 +93,7 @@ def _block(config: ModelConfig, cross: bool, experts: int) -> int:
     weights = layer_weights(config, cross)
     total = weights.attention + weights.cross_target + weights.cross_source + weights.router + experts * weights.ffn
     total += (3 if cross else 2) * _norm(config)
-    total += (2 if cross else 1) * (2 * config.head_dim if config.qk_norm else 0)
+    total += 2 * config.head_dim if config.qk_norm else 0  # of the self-attention alone
     if config.bias:
         queries, shared = config.num_heads * config.head_dim, 2 * config.num_kv_heads * config.head_dim
         total += (2 if cross else 1) * (queries + shared + config.dim)
@@ -112,7 +112,7 @@ def _around_blocks(config: ModelConfig) -> int:
 
 
 def _head(config: ModelConfig) -> int:
-    """BERT's head before the vocabulary: a dense layer, a norm, and a bias for each token."""
+    """What lies between the last block and the logits: BERT's dense layer and norm, and a bias for each token."""
     if config.family != "bert":
-        return 0
+        return config.vocab_size if config.logits_bias else 0
     return config.dim * config.dim + config.dim + _norm(config) + config.vocab_size

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from components.model.config import ModelConfig
 from components.model.counting import num_active_parameters, num_parameters
 from components.model.flops import effective_length, flops_per_token, forward_flops_per_token
-from components.model.transformer import Transformer
+from components.model.transformer import build_model
 
 PRESETS = Path(__file__).parents[3] / "conf" / "model"
 PUBLISHED = {
@@ -64,12 +64,38 @@ def test_of_a_mixture_of_experts_a_token_visits_a_part():
     assert num_active_parameters(dense) == num_parameters(dense)
 
 
-@pytest.mark.parametrize("tie", [True, False])
-def test_parameters_are_counted_as_torch_counts_them(tie):
-    config = ModelConfig(vocab_size=101, dim=48, num_layers=3, num_heads=4, ffn_dim=80, tie_embeddings=tie)
+SMALL = {"vocab_size": 101, "dim": 48, "num_layers": 3, "num_heads": 4, "ffn_dim": 80, "max_length": 64}
+VARIANTS: dict[str, dict[str, object]] = {
+    "untied": {"tie_embeddings": False},
+    "biased gate": {"bias": True},
+    "wide heads": {"head_width": 20, "qk_norm": True},
+    "experts": {"num_experts": 4},
+    "plain experts": {"family": "gpt2", "num_experts": 4},
+    "gpt2": {"family": "gpt2"},
+    "gpt2 without biases": {"family": "gpt2", "bias": False, "positions": "t5"},
+    "alibi": {"family": "gpt2", "positions": "alibi", "embed_norm": True},
+    "bert": {"family": "bert", "num_token_types": 2},
+    "bert pre-norm": {"family": "bert", "post_norm": False, "norm": "rmsnorm", "tie_embeddings": False},
+    "encoder-decoder": {"family": "encoder-decoder", "num_encoder_layers": 2, "logits_bias": True},
+    "t5": {"family": "encoder-decoder", "positions": "t5", "norm": "rmsnorm", "post_norm": False, "bias": False},
+    "bart": {"family": "encoder-decoder", "positions": "learned", "embed_norm": True, "qk_norm": True},
+}
+
+
+def built(config: ModelConfig) -> int:
     with torch.device("meta"):
-        counted = sum(parameter.numel() for parameter in Transformer(config).parameters())
-    assert num_parameters(config) == counted
+        return sum(parameter.numel() for parameter in build_model(config).parameters())
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_parameters_are_counted_as_torch_counts_them(settings):
+    config = ModelConfig(**{**SMALL, **settings})
+    assert num_parameters(config) == built(config)
+
+
+@pytest.mark.parametrize("name", ["gpt2-124m", "qwen3-0.6b", "llama-8b", "bert-base", "transformer-big", "t5-small"])
+def test_a_preset_is_counted_as_the_model_it_builds(name):
+    assert num_parameters(preset(name)) == built(preset(name))
 
 
 def test_flops_follow_the_palm_convention():
