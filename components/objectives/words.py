@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from components.tokenizer.pieces import Cut, cut_of
 
-CUTS = ("none", "pieces", "jieba")
-
 
 def word_cut(whole_words: str, key: str) -> Cut:
     """Cuts text into words.

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 
 from components.configuring import added, require, require_choice, runtime
 from components.model.config import ModelConfig
+from components.objectives.counts import num_gaps
 from components.shards.config import MixtureConfig
 from components.training.config import TrainingConfig
 
+OBJECTIVES = {"next-token": ("llama", "gpt2"), "masked": ("bert",), "span": ("encoder-decoder",)}
+"""Each objective with the families of `model.family` that can learn it."""
+WHOLE_WORDS = ("none", "pieces", "jieba")
 PROMPTS = ("Hello, how are you", "I think that", "The best thing about", "你好", "今天", "中国")
 
 
@@ -20,6 +24,14 @@ class PretrainConfig:
         model: Shape of the model; its vocabulary is the tokenizer's where `model.vocab_size` is 0.
         training: Steps, batch, learning rate, engine. A sequence of `batch_size` is one row of `length` tokens.
         length: Tokens the model sees at once.
+        objective: "next-token", "masked" (BERT's: hidden tokens are said again, for model.family=bert) or "span" (T5's:
+            spans taken out of a row are written, for model.family=encoder-decoder).
+        mask_fraction: "masked" and "span": share of the tokens that are hidden.
+        whole_words: "masked": hide words as a whole. "none" hides tokens one by one, "pieces" whole English words and
+            Chinese characters, "jieba" Chinese words as that package finds them.
+        span_length: "span": mean length of a span in tokens.
+        document_mask: Tokens see only their own document of a row, and count their positions from its beginning. Not
+            for "span".
         mixture: In what proportion the groups of `pack.group` are read; without weights each row comes once an epoch.
         eval_documents: Validation documents that are scored; unset scores all of them.
         samples: Beginnings of text the model is asked to continue at every evaluation.
@@ -34,6 +46,11 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     length: int = 256
+    objective: str = added("next-token")
+    mask_fraction: float = added(0.15)
+    whole_words: str = added("none")
+    span_length: float = added(3.0)
+    document_mask: bool = added(False)
     mixture: MixtureConfig = added(MixtureConfig())  # noqa: RUF009  (it is frozen)
     eval_documents: int | None = None
     samples: tuple[str, ...] = PROMPTS
@@ -58,6 +75,7 @@ class PretrainConfig:
             "must be at least 1",
             "pretrain.eval_documents=null",
         )
+        self._check_objective()
         require_choice("pretrain.verify", self.verify, ("full", "quick"))
         for name in ("sample_tokens", "sample_temperature", "loader_threads"):
             value = getattr(self, name)
@@ -69,3 +87,32 @@ class PretrainConfig:
             f"must be below pretrain.model.max_length={self.model.max_length}",
             "pretrain.sample_tokens=48",
         )
+
+    @property
+    def num_masks(self) -> int:
+        """Masks that the tokenizer must have for the objective: one, or one for each span of a row."""
+        if self.objective == "next-token":
+            return 0
+        return 1 if self.objective == "masked" else num_gaps(self.length, self.mask_fraction, self.span_length)[1]
+
+    def _check_objective(self) -> None:
+        require_choice("pretrain.objective", self.objective, tuple(OBJECTIVES))
+        require_choice("pretrain.whole_words", self.whole_words, WHOLE_WORDS)
+        families, family = OBJECTIVES[self.objective], self.model.family
+        fitting = next(name for name, able in OBJECTIVES.items() if family in able)
+        require(
+            family in families,
+            "pretrain.objective",
+            self.objective,
+            f"cannot be learned by pretrain.model.family={family}: it is for {' and '.join(families)}",
+            f"pretrain.objective={fitting}, or pretrain.model.family={families[0]}",
+        )
+        fraction, rule = self.mask_fraction, "must lie between 0 and 1"
+        require(0 < fraction < 1, "pretrain.mask_fraction", fraction, rule, "pretrain.mask_fraction=0.15")
+        rule, fix = "must be at least 1", "pretrain.span_length=3"
+        require(self.span_length >= 1, "pretrain.span_length", self.span_length, rule, fix)
+        whole, rule = self.whole_words, "goes with pretrain.objective=masked alone"
+        fits = whole == "none" or self.objective == "masked"
+        require(fits, "pretrain.whole_words", whole, rule, "pretrain.whole_words=none")
+        fits, rule = not self.document_mask or self.objective != "span", "does not go with pretrain.objective=span"
+        require(fits, "pretrain.document_mask", self.document_mask, rule, "pretrain.document_mask=false")

@@ -1,5 +1,7 @@
 """The pretraining step: launches the ranks, hands each the paths and seeds, returns what rank 0 measured.
 
+What is learned is `pretrain.objective`: the next token, masked words or gaps; each is a `Task` of its own.
+
 The artifact: `model/` (a Hugging Face folder), `curve.json` (one row per evaluation), `samples.json` (what the model
 writes at the end), `order.json` (what the order of the rows depends on, see `components.shards.schedule`, and the
 number of steps). Checkpoints live in the step's scratch: a killed run continues from the newest whole one.
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from components.context import Context, Metrics
+from components.errors import StepError
 from components.pretrain.config import PretrainConfig
 
 VERSION = 2
@@ -28,20 +31,36 @@ def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path
         rows: Pack artifact made of the tokens; without one, all documents are joined and cut every `length` tokens.
 
     Returns:
-        val_bpb (bits per byte of the validation split), train_loss (nats per token since the second last evaluation),
+        val_bpb (bits per byte of the validation split; for other objectives than the next token val_loss, nats per
+        hidden token, and for masked words val_accuracy), train_loss (nats per token since the second last evaluation),
         steps, skipped, tokens, epochs, tokens_per_second (all ranks together), parameters.
 
     Raises:
-        StepError: If a token shard is not as it was written, a split has too few tokens, or too many steps had a
-            gradient that is not finite.
+        StepError: If a token shard is not as it was written, the tokenizer lacks masks, a split has too few tokens, or
+            too many steps had a gradient that is not finite.
         Preempted: If the run was asked to stop; a checkpoint is saved.
     """
     from components.pretrain.worker import Job, run_rank
     from components.shards.verify import check_tokens
 
-    seeds = {name: ctx.seed(name) for name in ("weights", "rows", "samples")}
+    seeds = {name: ctx.seed(name) for name in ("weights", "rows", "samples", "hidden")}
     check_tokens(tokens, config.verify == "full", ("train", "val"))
+    _check_masks(config, tokenizer)
     job = Job(config, tokens, tokenizer, rows, ctx.output, ctx.scratch, seeds)
     ranks = config.training.ranks
     ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
     return cast(Metrics, ctx.launch(partial(run_rank, job), ranks, config.training.allowed_ranks()))
+
+
+def _check_masks(config: PretrainConfig, tokenizer: Path) -> None:
+    if not config.num_masks:
+        return
+    from components.tokenizer.load import TextTokenizer
+
+    found = TextTokenizer.from_folder(tokenizer).num_masks
+    if found < config.num_masks:
+        raise StepError(
+            f"The tokenizer has {found} masks, the objective {config.objective} hides with {config.num_masks}.",
+            where=f"{tokenizer}, pretrain.objective={config.objective}",
+            fix=f"train a tokenizer with tokenizer.masks={config.num_masks}",
+        )

@@ -10,10 +10,12 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components.shards.loader import IGNORED, Loader, RowBatch, TokenRows, inputs_and_targets
 from components.shards.prefetch import Prefetcher
+from components.tokenizer.special import BOS
 from components.training.config import TrainingConfig
 from components.training.engine import Engine
 from components.training.loop import Batch, to_device
@@ -29,6 +31,7 @@ class NextToken:
         validation: Rows to score.
         on_evaluate: Called after each scoring, on all ranks, with the engine and the step.
         threads: Threads that read the batches of the next steps.
+        document_mask: Tokens see only their own document of a row.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class NextToken:
         validation: TokenRows,
         on_evaluate: Callable[[Engine, int], None],
         threads: int = 0,
+        document_mask: bool = False,
     ) -> None:
         self._config = config
         self._train = train
         self._validation = validation
         self._on_evaluate = on_evaluate
         self._threads = threads
+        self._document_mask = document_mask
         self._ahead: dict[tuple[int, int], Prefetcher[RowBatch]] = {}
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
@@ -53,11 +58,11 @@ class NextToken:
             self._ahead[rank, world_size] = Prefetcher(read, self._threads)
         rows = self._ahead[rank, world_size].get(step)
         micro = self._config.micro_batch
+        columns: dict[str, NDArray[np.integer]] = {"tokens_BT": rows.tokens, "targets_BT": rows.targets}
+        if self._document_mask:
+            columns["segments_BT"] = rows.documents
         return [
-            {
-                "tokens_BT": torch.from_numpy(rows.tokens[first : first + micro]),
-                "targets_BT": torch.from_numpy(rows.targets[first : first + micro]),
-            }
+            {name: torch.from_numpy(column[first : first + micro]) for name, column in columns.items()}
             for first in range(0, len(rows.ids), micro)
         ]
 
@@ -71,6 +76,9 @@ class NextToken:
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Summed cross-entropy of the batch in nats."""
+        if "segments_BT" in batch:
+            masked: Tensor = module(batch["tokens_BT"], batch["targets_BT"], segments_BT=batch["segments_BT"])
+            return masked
         loss: Tensor = module(batch["tokens_BT"], batch["targets_BT"])
         return loss
 
@@ -87,6 +95,8 @@ class NextToken:
             tokens_BT, targets_BT = inputs_and_targets(self._validation.windows(np.minimum(wanted, num_rows - 1)))
             batch = {"tokens_BT": torch.from_numpy(tokens_BT), "targets_BT": torch.from_numpy(targets_BT)}
             batch["targets_BT"][wanted >= num_rows] = IGNORED
+            if self._document_mask:
+                batch["segments_BT"] = (batch["tokens_BT"] == BOS).cumsum(1)
             nats += float(self.loss(engine.module, to_device(batch, engine.device)))
         [total] = engine.sum_over_ranks([nats])
         self._on_evaluate(engine, step)

@@ -13,9 +13,11 @@ from components.context import Json, Rank
 from components.errors import StepError
 from components.model.config import ModelConfig
 from components.model.huggingface import save_model
-from components.model.transformer import Transformer
+from components.model.transformer import build_model
 from components.pretrain.config import PretrainConfig
+from components.pretrain.masked import MaskedWords
 from components.pretrain.sampling import Sampler
+from components.pretrain.spans import Gaps
 from components.pretrain.task import NextToken
 from components.publish import publish_json
 from components.shards.loader import Loader, TokenRows
@@ -36,7 +38,7 @@ class Job:
         rows: Pack artifact, if there is one.
         output: Where rank 0 writes the artifact.
         scratch: Where checkpoints live.
-        seeds: Of "weights", "rows" and "samples".
+        seeds: Of "weights", "rows", "samples" and "hidden" (what masks and gaps hide).
     """
 
     config: PretrainConfig
@@ -54,9 +56,9 @@ def run_rank(job: Job, rank: Rank) -> Json:
     text = TextTokenizer.from_folder(job.tokenizer)
     shape = model_shape(job.config.model, text)
     loader, validation = _open(job)
-    sampler = Sampler(job.config, shape, text, rank, job.seeds["samples"])
-    task = NextToken(job.config.training, loader, validation, sampler.write, job.config.loader_threads)
-    model = Transformer(shape, torch.Generator().manual_seed(job.seeds["weights"]))
+    sampler = Sampler(_sampled(job.config), shape, text, rank, job.seeds["samples"])
+    task = _task(job, loader, validation, text, sampler)
+    model = build_model(shape, torch.Generator().manual_seed(job.seeds["weights"]))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     engine = make_engine(model, job.config.training, rank)
     try:
@@ -100,6 +102,22 @@ def _open(job: Job) -> tuple[Loader, TokenRows]:
     return loader, TokenRows.open(job.tokens / "val", config.length, config.eval_documents)
 
 
+def _task(
+    job: Job, loader: Loader, validation: TokenRows, tokenizer: TextTokenizer, sampler: Sampler
+) -> NextToken | MaskedWords | Gaps:
+    config, write = job.config, sampler.write
+    if config.objective == "masked":
+        return MaskedWords(config, loader, validation, tokenizer, job.seeds["hidden"], write)
+    if config.objective == "span":
+        return Gaps(config, loader, validation, job.seeds["hidden"], write)
+    return NextToken(config.training, loader, validation, write, config.loader_threads, config.document_mask)
+
+
+def _sampled(config: PretrainConfig) -> PretrainConfig:
+    """Only a model of the next token continues a text: others are given no beginnings."""
+    return config if config.objective == "next-token" else replace(config, samples=())
+
+
 def _publish(
     job: Job, shape: ModelConfig, weights: Mapping[str, Tensor], result: TrainResult, sampler: Sampler
 ) -> None:
@@ -112,7 +130,7 @@ def _publish(
 
 def _metrics(result: TrainResult, loader: Loader) -> dict[str, Json]:
     return {
-        "val_bpb": result.curve[-1]["val_bpb"],
+        **{name: value for name, value in result.curve[-1].items() if name.startswith("val_")},
         "train_loss": result.loss,
         "steps": result.steps,
         "skipped": result.skipped,

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.objectives.gaps import cut_gaps, num_gaps
+from components.objectives.counts import num_gaps
+from components.objectives.gaps import cut_gaps
 from components.objectives.pairs import PADDING, lay_out_pairs
 from components.tokenizer.special import BOS, EOS, MASK, PAD
 
