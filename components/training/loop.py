@@ -1,71 +1,51 @@
 """The training loop of every stage: pretraining, SFT, reward model.
 
-Signatures others build on:
-    class Task(Protocol):                         all of it pure functions of `step`: that is the data position
-        micro_batches(step, rank, world_size) -> Sequence[Batch]      equally many on every rank (ZeRO-3 needs it)
-        units(step) -> float                      global number of loss units of the step (tokens, pairs)
-        tokens(step) -> int                       global number of tokens the step reads, for tokens per second
-        loss(module, batch) -> Tensor             SUM of the loss over the batch's units; the batch is on the device
-        evaluate(engine, step) -> dict[str, float]    collective; under no_grad and module.eval(); sums over ranks by
-                                                  engine.sum_over_ranks; equally many forward passes on every rank
-    Batch = dict[str, Tensor]                     on the CPU; the loop moves it
-    train(rank, config: TrainingConfig, engine, task, scratch: Path) -> TrainResult
-    TrainResult: steps, curve, loss, seconds, tokens, tokens_per_second, skipped
+Signatures others build on (`Task`, `Batch` and `to_device` are in `task`):
+    train(rank, config: TrainingConfig, engine, task, scratch: Path, clock, files: ModelFiles) -> TrainResult
+    TrainResult: steps, curve, loss, seconds, tokens, tokens_per_second, skipped, counts, goodput
 
-What a step costs beside forward, backward and update is one all-reduce of three numbers: the loss and "were we asked
-to stop, or to save". So all ranks stop, save and give up at the same step, and no rank waits for one that has left. All
-that the loop knows is in `_State`, a checkpoint holds all of it, and a run that was killed ends with the bits of one
-that was not.
+What a step costs beside forward, backward and update is one all-reduce of five numbers: the loss, "were we asked to
+stop, or to save", and where the rank believes to be. It comes before the update, so that the guard (`stability`) can
+judge loss and gradient together; all ranks judge, stop, save and give up at the same step, and no rank waits for one
+that has left. All that the loop knows is in `_State`, a checkpoint holds all of it, and a run that was killed ends with
+the bits of one that was not.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
 
 from components.context import Json, Rank
-from components.errors import Preempted, StepError
+from components.errors import MachineError, Preempted
 from components.training.checkpoint import (
+    Checkpoint,
+    ModelFiles,
+    NamedWeights,
     agree_on_checkpoint,
-    engine_tensors,
     load_engine,
     restore_rng,
     rng_tensors,
-    save_checkpoint,
 )
 from components.training.config import TrainingConfig
 from components.training.engine import Engine, StepReport
-from components.training.metrics import Mean, describe
+from components.training.metrics import Mean, bits_per_byte, describe
+from components.training.reporting import Reporter
+from components.training.saving import Saver
 from components.training.schedule import lr_at
+from components.training.stability import Guard, GuardState, Quarantine, describe_batch
+from components.training.task import Batch, Spelled, Task, Traceable, to_device
+from components.training.watchdog import Watchdog
 
-Batch: TypeAlias = dict[str, Tensor]
 Clock: TypeAlias = Callable[[], float]
-PROGRESS_EVERY_S = 1.0
 
-
-class Task(Protocol):
-    """What is learned: batches, loss and evaluation. Pure functions of the step, so resume needs no data state."""
-
-    def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
-        """This rank's part of a step's batch, cut into micro-batches; equally many on every rank."""
-
-    def units(self, step: int) -> float:
-        """Number of loss units of the step on all ranks together (tokens, pairs): what the loss is divided by."""
-
-    def tokens(self, step: int) -> int:
-        """Number of tokens the step reads on all ranks together."""
-
-    def loss(self, module: nn.Module, batch: Batch) -> Tensor:
-        """SUM of the loss over the batch's units, a scalar with gradient."""
-
-    def evaluate(self, engine: Engine, step: int) -> dict[str, float]:
-        """Scores the model after `step` steps, the same on every rank. Collective."""
+__all__ = ["Batch", "Task", "TrainResult", "to_device", "train"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +59,9 @@ class TrainResult:
         seconds: Time spent in training steps (not evaluating or saving), over all sessions of a resumed run.
         tokens: Tokens read.
         tokens_per_second: Tokens over seconds.
-        skipped: Steps skipped because their gradient was not finite.
+        skipped: Steps whose update was left out.
+        counts: What else happened to steps, by name, see `GuardState`.
+        goodput: Share of the time of all sessions that was spent in steps the model still owes something to.
     """
 
     steps: int
@@ -89,6 +71,8 @@ class TrainResult:
     tokens: int
     tokens_per_second: float
     skipped: int
+    counts: dict[str, int] = field(default_factory=dict, compare=False)
+    goodput: float = field(default=math.nan, compare=False)
 
 
 @dataclass
@@ -96,19 +80,31 @@ class _State:
     """All that the loop knows between two steps."""
 
     step: int = 0
-    skipped: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    logged_tokens: int = 0
-    logged_seconds: float = 0.0
+    guard: GuardState = field(default_factory=GuardState)
     since_log: Mean = field(default_factory=Mean)
     since_evaluation: Mean = field(default_factory=Mean)
     curve: list[dict[str, float]] = field(default_factory=list)
 
-    def result(self) -> TrainResult:
-        rate = self.tokens / self.seconds if self.seconds else 0.0
-        loss = self.curve[-1]["train_loss"]
-        return TrainResult(self.step, self.curve, loss, self.seconds, self.tokens, rate, self.skipped)
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> _State:
+        """As it was saved."""
+        values = dict(cast(dict[str, Json], checkpoint.state()["training"]))
+        means = {name: Mean(**cast(dict[str, float], values.pop(name))) for name in ("since_log", "since_evaluation")}
+        guard = GuardState(**values.pop("guard"))  # type: ignore[arg-type]
+        return cls(guard=guard, **means, **values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one step did: its loss per unit, what the engine said, why it was left out, and what we were asked to do."""
+
+    loss: float
+    report: StepReport
+    reason: str
+    stop: bool
+    save: bool
 
 
 def train(
@@ -118,6 +114,7 @@ def train(
     task: Task,
     scratch: Path,
     clock: Clock = time.perf_counter,
+    files: ModelFiles | None = None,
 ) -> TrainResult:
     """Trains to `config.steps`, from the newest checkpoint in `scratch` if there is one.
 
@@ -126,152 +123,270 @@ def train(
         config: Steps, schedule and intervals.
         engine: Holds model and optimizer; left holding the trained model.
         task: Batches, loss and evaluation.
-        scratch: Checkpoints live in its folder `checkpoints`, which all ranks can read.
+        scratch: All ranks can read it. Checkpoints live in its folder `checkpoints`, batches that were left out are
+            in `quarantine.jsonl`, and `heartbeats` tells where each rank is.
         clock: Seconds since some moment.
+        files: How a checkpoint's weights are laid out; by our own names where none is given.
 
     Returns:
         The same on every rank, but for the times.
 
     Raises:
         Preempted: The run was asked to stop: a checkpoint is saved.
-        StepError: More than `config.max_skipped` steps had a gradient that is not finite.
+        StepError: More steps were skipped, or more rewinds made, than the config allows.
         MachineError: A checkpoint could not be written.
     """
-    run = _Run(rank, config, engine, task, scratch / "checkpoints", clock)
-    run.resume()
-    engine.module.train()
-    while run.state.step < config.steps:
-        run.advance()
-    return run.state.result()
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device; itself where it already is."""
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    with Watchdog(rank, scratch / "heartbeats", config.hang_timeout_s) as watchdog:
+        run = _Run(rank, config, engine, task, scratch, clock, files or NamedWeights(), watchdog)
+        try:
+            run.resume()
+            engine.module.train()
+            while run.state.step < config.steps:
+                run.advance()
+            return run.finish()
+        finally:
+            run.close()
 
 
 class _Run:
     """One call of `train`: the state and what acts on it."""
 
     def __init__(
-        self, rank: Rank, config: TrainingConfig, engine: Engine, task: Task, folder: Path, clock: Clock
+        self,
+        rank: Rank,
+        config: TrainingConfig,
+        engine: Engine,
+        task: Task,
+        scratch: Path,
+        clock: Clock,
+        files: ModelFiles,
+        watchdog: Watchdog,
     ) -> None:
         self.state = _State()
         self._rank, self._config, self._engine, self._task = rank, config, engine, task
-        self._folder, self._clock = folder, clock
+        self._clock, self._files, self._watchdog = clock, files, watchdog
+        self._folder = scratch / "checkpoints"
+        self._guard = Guard(config, self.state.guard)
+        self._quarantine = Quarantine(scratch / "quarantine.jsonl")
+        self._reporter = Reporter(rank, config, clock, watchdog.wall_before_s)
+        self._saver = Saver(self._folder, files)
         self._saved_step = -1
-        self._shown_at = -PROGRESS_EVERY_S
+        self._spelled = task if isinstance(task, Spelled) else None
 
     def resume(self) -> None:
         """Continues from the newest checkpoint that is whole, or starts at step 0."""
         checkpoint = agree_on_checkpoint(self._engine, self._folder, self._say)
         if checkpoint is not None:
-            load_engine(self._engine, checkpoint)
-            self.state = _from_json(checkpoint.state())
-            self._saved_step = self.state.step
-            if not restore_rng(self._engine, checkpoint):
+            if not self._load(checkpoint):
                 self._say("the random state is that of another number of ranks and was not restored")
             self._say(f"training continues from step {self.state.step}")
-        self._show("starting")
+        self.state.guard.repeated += max(0, self._watchdog.step_before - self.state.step)
+        self._take_over(self._quarantine.rewound)
+        self._reporter.meet(self._engine, self._task)
+        if checkpoint is None and self._config.spike == "rewind":
+            self._save()
+        self._reporter.show(self.state.step, "starting")
+        self._watchdog.at("starting", self.state.step, anew=True)
 
     def advance(self) -> None:
-        """One optimizer step, and what falls due after it."""
-        state, config = self.state, self._config
-        lr = lr_at(config, state.step)
-        start = self._clock()
-        units = self._task.units(state.step)
-        report, loss, stop, save = self._step(lr, units)
-        state.seconds += self._clock() - start
-        state.tokens += self._task.tokens(state.step)
-        self._count(report, loss, units)
+        """One optimizer step, or the way back to a checkpoint, and what falls due after it."""
+        state, lr = self.state, lr_at(self._config, self.state.step)
+        if state.step in state.guard.quarantined:
+            state.step += 1
+            self._say(f"the batch of step {state.step} is left out")
+            self._after(lr, None)
+            return
+        step = self._step(lr)
+        if self._guard.rewinds_for(step.reason):
+            self._rewind(step)
+            return
+        self._count(step)
         state.step += 1
+        note = describe(step.loss, lr, state.guard.skipped, state.curve[-1] if state.curve else {})
+        self._reporter.show(state.step, note, state.step == self._config.steps)
+        self._after(lr, step)
+
+    def finish(self) -> TrainResult:
+        """Waits until the last checkpoint is on disk, on all ranks, and sums up."""
+        self._watchdog.at("saving", self.state.step, anew=True)
+        self._saver.finish(self._engine)
+        state, wall_s = self.state, self._reporter.wall_s
+        rate = state.tokens / state.seconds if state.seconds else 0.0
+        loss, counts = state.curve[-1]["train_loss"], state.guard.counts()
+        goodput = state.seconds / wall_s if wall_s else math.nan
+        return TrainResult(
+            state.step, state.curve, loss, state.seconds, state.tokens, rate, counts["skipped"], counts, goodput
+        )
+
+    def close(self) -> None:
+        """Lets a write that is under way end."""
+        self._saver.close()
+
+    def _step(self, lr: float) -> _Step:
+        engine, task, number = self._engine, self._task, self.state.step
+        start = self._clock()
+        self._watchdog.at("reading data", number)
+        units = task.units(number)
+        batches = task.micro_batches(number, engine.rank, engine.world_size)
+        wait_s = self._clock() - start
+        total = torch.zeros((), dtype=torch.float64, device=engine.device)
+        for batch in batches:
+            self._watchdog.at("computing", number)
+            loss = task.loss(engine.module, to_device(batch, engine.device))
+            engine.backward(loss / units)
+            total += loss.detach()
+        self._watchdog.at("waiting for the others", number)
+        loss_sum, stop, save = self._exchange(float(total))
+        self._watchdog.at("updating", number)
+        report = engine.step(lr, self._guard.gate(loss_sum / units))
+        step_s = self._clock() - start
+        self._watchdog.at("between steps", number + 1, anew=True)
+        self.state.seconds += step_s
+        tokens = task.tokens(number)
+        self.state.tokens += tokens
+        self._reporter.count(tokens, step_s, wait_s)
+        reason = self._guard.settle(loss_sum / units, report)
+        if not reason:
+            self.state.since_log.add(loss_sum, units)
+            self.state.since_evaluation.add(loss_sum, units)
+        return _Step(loss_sum / units, report, reason, stop, save)
+
+    def _exchange(self, loss: float) -> tuple[float, bool, bool]:
+        """The one all-reduce of a step: the loss of all ranks, and what rank 0 was asked to do."""
+        self._saver.check()
+        engine, channel, leads = self._engine, self._rank.channel, self._rank.rank == 0
+        words = [float(leads and channel.should_stop()), float(leads and channel.take_save())]
+        place = [float(self.state.step), float(self.state.guard.skipped)]
+        total, stop, save, *places = engine.sum_over_ranks([loss, *words, *place])
+        if places != [engine.world_size * one for one in place]:
+            raise RuntimeError(
+                f"rank {self._rank.rank} believes to be at step and skipped steps {place}, others do not"
+            )
+        return total, stop > 0, save > 0
+
+    def _count(self, step: _Step) -> None:
+        """Tells of a step that was left out; it never enters a mean."""
+        state, reporter = self.state, self._reporter
+        if not step.reason:
+            return
+        counts = {name: float(count) for name, count in state.guard.counts().items() if count}
+        reporter.log({**counts, "grad_norm": step.report.grad_norm}, state.step + 1)
+        if not step.report.rescaled:
+            self._record(step, "skip")
+        self._guard.check(state.step + 1, step.reason)
+
+    def _rewind(self, step: _Step) -> None:
+        """Goes back to the newest checkpoint; the batch of this step will be left out. Collective."""
+        at, guard = self.state.step, self.state.guard
+        guard.rewinds += 1
+        self._guard.check(at + 1, step.reason)
+        self._record(step, "rewind")
+        self._watchdog.at("going back", at, anew=True)
+        self._saver.finish(self._engine)
+        checkpoint = agree_on_checkpoint(self._engine, self._folder, self._say)
+        if checkpoint is None:
+            raise MachineError(f"Step {at + 1} is to be left out, and no checkpoint is whole.", str(self._folder))
+        repeated = guard.repeated + at - checkpoint.step
+        self._load(checkpoint)
+        self.state.guard.repeated = repeated
+        self._take_over(self._quarantine.rewound)
+        self._say(f"back from step {at + 1} to step {checkpoint.step}, because {step.reason}; its batch is left out")
+        self._watchdog.at("going on", checkpoint.step, anew=True)
+
+    def _take_over(self, rewound: list[int]) -> None:
+        """What the quarantine knows of rewinds, which no checkpoint from before them can."""
+        guard = self.state.guard
+        guard.quarantined = sorted({*guard.quarantined, *rewound})
+        guard.rewinds = len(guard.quarantined)
+
+    def _record(self, step: _Step, action: str) -> None:
+        at, size = self.state.step, self._config.batch_size
+        documents: list[str] = []
+        if self._rank.rank == 0 and isinstance(self._task, Traceable):
+            documents = self._task.documents(at)
+        rows = (at * size, (at + 1) * size)
+        record = describe_batch(at, step.reason, step.loss, step.report, action, rows, documents)
+        self._quarantine.add(record, write=self._rank.rank == 0)
+
+    def _load(self, checkpoint: Checkpoint) -> bool:
+        """Puts everything where a checkpoint has it. Collective.
+
+        Returns:
+            False if the random state could not be restored.
+        """
+        load_engine(self._engine, checkpoint, files=self._files)
+        self.state = _State.of(checkpoint)
+        self._guard.state = self.state.guard
+        self._saved_step = self.state.step
+        self._quarantine.forget_from(self.state.step)
+        return restore_rng(self._engine, checkpoint)
+
+    def _after(self, lr: float, step: _Step | None) -> None:
+        """What falls due after a step; there is no report of one whose batch was left out."""
+        state, config = self.state, self._config
         last = state.step == config.steps
-        self._show(describe(loss / units, lr, state.skipped, self._last_row()), last)
-        if last or state.step % config.log_every == 0:
-            self._log(lr, report)
+        if step is not None and (last or state.step % config.log_every == 0):
+            self._log(lr, step.report)
         if last or (config.eval_every and state.step % config.eval_every == 0):
             self._evaluate()
-        if stop or save or last or (config.checkpoint_every and state.step % config.checkpoint_every == 0):
+        asked = step is not None and (step.stop or step.save)
+        if asked or last or (config.checkpoint_every and state.step % config.checkpoint_every == 0):
             self._save()
-        if stop and not last:
+        if step is not None and step.stop and not last:
+            self._watchdog.at("saving", state.step, anew=True)
+            self._saver.finish(self._engine)
             raise Preempted(
                 f"Training was stopped after step {state.step} of {config.steps}; a checkpoint is saved.",
                 fix="run again: training continues from there",
             )
 
-    def _step(self, lr: float, units: float) -> tuple[StepReport, float, bool, bool]:
-        engine, task, step = self._engine, self._task, self.state.step
-        total = torch.zeros((), dtype=torch.float64, device=engine.device)
-        for batch in task.micro_batches(step, engine.rank, engine.world_size):
-            loss = task.loss(engine.module, to_device(batch, engine.device))
-            engine.backward(loss / units)
-            total += loss.detach()
-        report = engine.step(lr)
-        channel, leads = self._rank.channel, self._rank.rank == 0
-        words = [float(leads and channel.should_stop()), float(leads and channel.take_save())]
-        loss_sum, stop, save = engine.sum_over_ranks([float(total), *words])
-        return report, loss_sum, stop > 0, save > 0
-
-    def _count(self, report: StepReport, loss: float, units: float) -> None:
-        """Counts a step; a skipped one is logged at once and never enters a mean."""
-        state, config = self.state, self._config
-        if not report.skipped:
-            state.since_log.add(loss, units)
-            state.since_evaluation.add(loss, units)
-            return
-        state.skipped += 1
-        if self._rank.rank == 0:
-            self._rank.channel.log({"skipped": state.skipped, "grad_norm": report.grad_norm}, state.step + 1)
-        if state.skipped > config.max_skipped:
-            raise StepError(
-                f"Training skipped {state.skipped} steps with a gradient that is not finite, last {state.step + 1}.",
-                where=f"training.max_skipped={config.max_skipped}",
-                fix=f"lower training.lr={config.lr:g} or lengthen training.warmup_steps={config.warmup_steps}",
-            )
-
     def _log(self, lr: float, report: StepReport) -> None:
         state = self.state
-        seconds, tokens = state.seconds - state.logged_seconds, state.tokens - state.logged_tokens
-        state.logged_seconds, state.logged_tokens = state.seconds, state.tokens
         loss = state.since_log.take()
-        if self._rank.rank == 0:
-            values = {"loss": loss, "lr": lr, "grad_norm": report.grad_norm, "tokens_per_second": tokens / seconds}
-            self._rank.channel.log(values, state.step)
+        values = {"loss": loss, "lr": lr, "grad_norm": report.grad_norm}
+        if self._spelled is not None:
+            values["bits_per_byte"] = bits_per_byte(loss, self._spelled.bytes_per_unit())
+        values |= {name: float(count) for name, count in state.guard.counts().items() if count}
+        self._reporter.line(values, state.step, state.seconds, self._engine)
 
     def _evaluate(self) -> None:
         state, engine = self.state, self._engine
+        self._watchdog.at("evaluating", state.step, anew=True)
         engine.module.eval()
         with torch.no_grad():
             scores = self._task.evaluate(engine, state.step)
         engine.module.train()
         state.curve.append({"step": state.step, "train_loss": state.since_evaluation.take(), **scores})
-        if self._rank.rank == 0:
-            self._rank.channel.log(scores, state.step)
+        self._reporter.log(scores, state.step)
+        self._watchdog.at("between steps", state.step, anew=True)
 
     def _save(self) -> None:
         state, engine = self.state, self._engine
         if self._saved_step == state.step:
             return
-        tensors = {**engine_tensors(engine), **rng_tensors(engine)}
-        if self._rank.rank == 0:
-            save_checkpoint(self._folder, state.step, tensors, cast(Mapping[str, Json], asdict(state)))
+        start, lead = self._clock(), engine.rank == 0
+        self._watchdog.at("saving", state.step, anew=True)
+        self._saver.wait()
+        tensors = {"optimizer": engine.optimizer_state(lead), **rng_tensors(engine)}
+        weights = engine.full_weights(lead)
+        if lead:
+            self._saver.start(state.step, weights, tensors, self._snapshot())
         self._saved_step = state.step
+        self._reporter.stalled(self._clock() - start, state.step, state.seconds / max(1, state.step))
+        self._watchdog.at("between steps", state.step, anew=True)
 
-    def _last_row(self) -> dict[str, float]:
-        return self.state.curve[-1] if self.state.curve else {}
-
-    def _show(self, note: str, force: bool = False) -> None:
-        now = self._clock()
-        if self._rank.rank == 0 and (force or now - self._shown_at >= PROGRESS_EVERY_S):
-            self._rank.channel.progress(self.state.step, self._config.steps, "steps", note)
-            self._shown_at = now
+    def _snapshot(self) -> Mapping[str, Json]:
+        """What a checkpoint says in plain values."""
+        state, config = self.state, self._config
+        names = ("schedule", "steps", "lr", "min_lr_ratio", "warmup_steps", "decay_share", "decay_shape")
+        schedule: dict[str, Json] = {name: getattr(config, name) for name in names}
+        position: dict[str, Json] = {"samples": state.step * config.batch_size, "batch_size": config.batch_size}
+        return {
+            "step": state.step,
+            "position": position,
+            "schedule": schedule,
+            "training": cast(dict[str, Json], asdict(state)),
+        }
 
     def _say(self, sentence: str) -> None:
-        if self._rank.rank == 0:
-            self._rank.channel.text("training", sentence, self.state.step)
-
-
-def _from_json(saved: dict[str, Json]) -> _State:
-    values = dict(saved)
-    means = {name: Mean(**cast(dict[str, float], values.pop(name))) for name in ("since_log", "since_evaluation")}
-    return _State(**means, **values)  # type: ignore[arg-type]
+        self._reporter.say(sentence, self.state.step)

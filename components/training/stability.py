@@ -75,10 +75,11 @@ class Guard:
 
     Args:
         config: What a spike is, what to do about it, and how often.
+        state: What happened before; kept up to date.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self.state = GuardState()
+    def __init__(self, config: TrainingConfig, state: GuardState) -> None:
+        self.state = state
         self._config = config
 
     def gate(self, loss: float) -> Accept | None:
@@ -113,7 +114,7 @@ class Guard:
             if config.spike != "off":
                 state.losses = [*state.losses, loss][-config.spike_window :]
                 state.norms = [*state.norms, report.grad_norm][-config.spike_window :]
-        elif self._overflowed(reason):
+        elif report.rescaled:
             state.overflows += 1
             state.overflows_in_a_row += 1
         elif not self.rewinds_for(reason):
@@ -146,9 +147,6 @@ class Guard:
                 where=f"training.max_rewinds={config.max_rewinds}",
                 fix=f"look at quarantine.jsonl, then {calmer}",
             )
-
-    def _overflowed(self, reason: str) -> bool:
-        return self._config.precision == "fp16" and reason in (GRADIENT, ENGINE)
 
     def _is_spike(self, value: float, window: Sequence[float]) -> bool:
         if 2 * len(window) < self._config.spike_window:

@@ -58,6 +58,7 @@ class ToyTask:
     Attributes:
         config: Batch and micro-batch.
         poisoned: Steps whose loss is not a number.
+        spiking: Steps whose loss is a hundred times what it should be.
         crash_at: A step that raises.
         kill_at: A step at which rank 1 is killed.
         stop_at: A step at which the file `stop` appears.
@@ -66,6 +67,7 @@ class ToyTask:
 
     config: TrainingConfig
     poisoned: Sequence[int] = ()
+    spiking: Sequence[int] = ()
     crash_at: int = -1
     kill_at: int = -1
     stop_at: int = -1
@@ -81,7 +83,7 @@ class ToyTask:
         tokens = self._tokens(step, self.config.batch_size)
         share = self.config.batch_size // world_size
         mine = tokens[rank * share : (rank + 1) * share]
-        poison = torch.full((), torch.nan if step in self.poisoned else 1.0)
+        poison = torch.full((), torch.nan if step in self.poisoned else 100.0 if step in self.spiking else 1.0)
         return [{"tokens": part, "poison": poison} for part in mine.split(self.config.micro_batch)]
 
     def units(self, step: int) -> float:
@@ -100,6 +102,9 @@ class ToyTask:
         batch = {"tokens": tokens, "poison": torch.ones(())}
         [total] = engine.sum_over_ranks([float(self.loss(engine.module, batch))])
         return {"val_loss": total / (16 * LENGTH)}
+
+    def documents(self, step: int) -> list[str]:
+        return [f"document {step}"]
 
     def _tokens(self, step: int, rows: int) -> Tensor:
         return torch.randint(VOCABULARY, (rows, LENGTH), generator=torch.Generator().manual_seed(step))
