@@ -43,7 +43,7 @@ def teacher_forced(model, prompt, completion):
 def test_greedy_decoding_equals_hugging_face_token_for_token(model):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    other = LlamaForCausalLM(LlamaConfig(**hugging_face_config(CONFIG, scalar=False))).eval()
+    other = LlamaForCausalLM(LlamaConfig(**hugging_face_config(CONFIG))).eval()
     other.load_state_dict(to_hugging_face(CONFIG, model.state_dict()), strict=False)
     other.tie_weights()
     rows = prompts(12)
