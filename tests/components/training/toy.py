@@ -26,6 +26,7 @@ from components.training.engine import Engine, make_engine
 from components.training.loop import TrainResult, train
 
 VOCABULARY, LENGTH = 61, 8
+SPIKE_CASES = [(0, "skip"), (1, "skip"), (2, "skip"), (3, "skip"), (3, "rewind")]
 
 
 class Toy(nn.Module):
@@ -177,6 +178,16 @@ def gradient_norms(config: TrainingConfig, rank: Rank) -> Json:
         norms.append(engine.step(1e-2).grad_norm)
     engine.close()
     return norms
+
+
+def spike_at_each_stage(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
+    """Rank function: the toy at ZeRO 0 to 3 with a spike that the guard skips, or goes back for."""
+    results: dict[str, Json] = {}
+    for stage, mode in SPIKE_CASES:
+        one = dataclasses.replace(config, zero_stage=stage, spike=mode)
+        name = f"{mode}/{stage}"
+        results[name] = as_json(*run(one, rank, scratch / name, ToyTask(one, spiking=[20])))
+    return results
 
 
 def train_in_bf16(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
