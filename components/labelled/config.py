@@ -1,0 +1,26 @@
+"""Settings of the labelled step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from components.configuring import require
+
+
+@dataclass(frozen=True)
+class LabelledConfig:
+    """Which labelled texts to take.
+
+    Attributes:
+        max_train: At most so many texts to learn from, those of smallest hash; null takes all.
+        held_out_fraction: Share of a file's texts to hold out, by the hash of the text. The sample has its own.
+    """
+
+    max_train: int | None = None
+    held_out_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        most, rule, fix = self.max_train, "must be at least 2", "labelled.max_train=null"
+        require(most is None or most >= 2, "labelled.max_train", most, rule, fix)
+        fraction, rule = self.held_out_fraction, "must lie between 0 and 1"
+        require(0 < fraction < 1, "labelled.held_out_fraction", fraction, rule, "labelled.held_out_fraction=0.1")
