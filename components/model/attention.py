@@ -21,10 +21,16 @@ from components.model.positions import rotate
 
 
 class Projection(nn.Linear):
-    """A linear map whose weights the model's own `initialise` fills: torch's default draw would be wasted."""
+    """A linear map whose weights the model's own `initialise` fills: torch's default draw would be wasted.
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+    Attributes:
+        parts: Rows of each of the matrices that are fused in its weight, by the weight's name; empty if it is one. An
+            optimizer that works on whole matrices reads it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False, parts: tuple[int, ...] = ()) -> None:
         super().__init__(inputs, outputs, bias=bias)
+        self.parts = {"weight": parts} if parts else {}
 
     def reset_parameters(self) -> None:
         """Leaves the weights to the owner."""
@@ -38,8 +44,9 @@ class Attention(nn.Module):
         self._heads, self._kv_heads = config.num_heads, config.num_kv_heads
         self._scale = None if config.scale_attention else 1.0
         self._layer = layer
-        width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-        self.qkv = Projection(config.dim, width, bool(config.bias))
+        width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        parts = (width, kv_width, kv_width)
+        self.qkv = Projection(config.dim, sum(parts), bool(config.bias), parts)
         self.out = Projection(config.num_heads * config.head_dim, config.dim, bool(config.bias))
         self.query_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
         self.key_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
@@ -87,7 +94,8 @@ class CrossAttention(nn.Module):
         self._layer = layer
         width = config.num_heads * config.head_dim
         self.query = Projection(config.dim, width, bool(config.bias))
-        self.key_value = Projection(config.dim, 2 * config.num_kv_heads * config.head_dim, bool(config.bias))
+        kv_width = config.num_kv_heads * config.head_dim
+        self.key_value = Projection(config.dim, 2 * kv_width, bool(config.bias), (kv_width, kv_width))
         self.out = Projection(width, config.dim, bool(config.bias))
 
     def forward(self, x_BTD: Tensor, plan: AttentionPlan) -> Tensor:

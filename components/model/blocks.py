@@ -24,7 +24,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self._activation = config.activation
         bias = bool(config.bias)
-        self.gate_up = Projection(config.dim, 2 * config.ffn_dim, bias) if config.gated else None
+        two = (config.ffn_dim, config.ffn_dim)
+        self.gate_up = Projection(config.dim, sum(two), bias, two) if config.gated else None
         self.up = None if config.gated else Projection(config.dim, config.ffn_dim, bias)
         self.down = Projection(config.ffn_dim, config.dim, bias)
 
