@@ -1,0 +1,93 @@
+"""Transformers small enough to train at every engine, stage and number of ranks, and rank functions that do it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from components.context import Json, Rank
+from components.model.config import ModelConfig
+from components.model.transformer import Transformer
+from components.training.config import TrainingConfig
+from components.training.engine import Engine, make_engine
+
+VOCABULARY, LENGTH, STEPS = 67, 12, 5
+MODELS = {
+    "llama": ModelConfig(
+        vocab_size=VOCABULARY, dim=24, num_layers=2, num_heads=4, num_kv_heads=2, ffn_dim=40, max_length=LENGTH
+    ),
+    "gpt2": ModelConfig(
+        family="gpt2",
+        vocab_size=VOCABULARY,
+        dim=24,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=2,
+        ffn_dim=36,
+        max_length=LENGTH,
+    ),
+}
+CONFIG = TrainingConfig(
+    steps=STEPS, batch_size=8, micro_batch=4, lr=1e-2, warmup_steps=1, engine="plain", precision="fp32", ranks=1
+)
+
+
+def make_model(family: str) -> Transformer:
+    """A model of the family, with the same weights every time."""
+    return Transformer(MODELS[family], torch.Generator().manual_seed(5))
+
+
+def make_small(family: str, config: TrainingConfig, rank: Rank) -> Engine:
+    """That model on the engine of the config."""
+    return make_engine(make_model(family), config, rank)
+
+
+def tokens_of(step: int, rows: int = CONFIG.batch_size) -> Tensor:
+    """The batch of a step, [B, T + 1]: counting up by seven from somewhere, which can be learned."""
+    starts = torch.randint(VOCABULARY, (rows, 1), generator=torch.Generator().manual_seed(step))
+    return (starts + 7 * torch.arange(LENGTH + 1)) % VOCABULARY
+
+
+def train_small(engine: Engine, config: TrainingConfig, steps: Sequence[int] = range(STEPS)) -> list[float]:
+    """Takes steps; returns the mean loss of each before its update."""
+    losses = []
+    for step in steps:
+        share = config.batch_size // engine.world_size
+        mine = tokens_of(step)[engine.rank * share : (engine.rank + 1) * share]
+        total = torch.zeros((), dtype=torch.float64)
+        for part in mine.split(config.micro_batch):
+            loss = engine.module(part[:, :-1], part[:, 1:])
+            engine.backward(loss / (config.batch_size * LENGTH))
+            total += loss.detach().cpu()
+        engine.step(config.lr)
+        losses.append(engine.sum_over_ranks([float(total)])[0] / (config.batch_size * LENGTH))
+    return losses
+
+
+def flat(weights: dict[str, Tensor]) -> list[Json]:
+    """All weights in one list, by name, but for the biases of keys.
+
+    They have no effect: each adds the same to all scores of a query. Their gradient is nothing but rounding, which
+    AdamW makes as large as any other.
+    """
+    kept = {
+        name: torch.cat([weight.chunk(3)[0], weight.chunk(3)[2]]) if name.endswith("qkv.bias") else weight
+        for name, weight in weights.items()
+    }
+    values: list[Json] = torch.cat([kept[name].flatten().double() for name in sorted(kept)]).tolist()
+    return values
+
+
+def train_all(config: TrainingConfig, variants: dict[str, dict[str, object]], rank: Rank) -> Json:
+    """Rank function: the losses and final weights of each variant of a config; its key begins with the family."""
+    results: dict[str, Json] = {}
+    for name, changes in variants.items():
+        one = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+        engine = make_small(name.partition("/")[0], one, rank)
+        losses: list[Json] = [*train_small(engine, one)]
+        results[name] = {"losses": losses, "weights": flat(engine.full_weights())}
+        engine.close()
+    return results

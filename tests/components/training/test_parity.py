@@ -1,0 +1,57 @@
+"""Two families, two optimizers: one loss curve, whatever engine, ZeRO stage, number of ranks and micro-batch trains it.
+
+Ranks cost seconds to start, so all variants of a number of ranks share one launch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import pytest
+
+from components.context import local_context
+from tests.components.training import small
+
+OPTIMIZERS = ("adamw", "muon")
+PLAIN = {f"{family}/{optimizer}": {"optimizer": optimizer} for family in small.MODELS for optimizer in OPTIMIZERS}
+SHARDED = {
+    f"{name}/{stage}/{micro_batch}": {**changes, "zero_stage": stage, "micro_batch": micro_batch}
+    for name, changes in PLAIN.items()
+    for stage, micro_batch in ((0, 4), (1, 2), (2, 4), (3, 2))
+}
+VARIANTS = {2: SHARDED, 1: {name: SHARDED[name] for name in SHARDED if name.startswith(("llama/muon", "gpt2/adamw"))}}
+
+
+def launch(tmp_path_factory, ranks, variants, **changes):
+    config = dataclasses.replace(small.CONFIG, ranks=ranks, **changes)
+    context = local_context("parity", tmp_path_factory.mktemp(f"parity{ranks}"))
+    return context.launch(partial(small.train_all, config, variants), ranks)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The oracle."""
+    return launch(tmp_path_factory, 1, PLAIN)
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    """Each optimizer at each ZeRO stage, on one rank and on two."""
+    return {
+        ranks: launch(tmp_path_factory, ranks, variants, engine="deepspeed") for ranks, variants in VARIANTS.items()
+    }
+
+
+@pytest.mark.parametrize(("ranks", "name"), [(ranks, name) for ranks in VARIANTS for name in VARIANTS[ranks]])
+def test_every_stage_and_number_of_ranks_follows_the_curve_of_plain_torch(sharded, plain, ranks, name):
+    result, oracle = sharded[ranks][name], plain["/".join(name.split("/")[:2])]
+    assert result["losses"] == pytest.approx(oracle["losses"], rel=1e-6)
+    assert result["weights"] == pytest.approx(oracle["weights"], abs=2e-5)
+
+
+def test_both_optimizers_learn_and_not_the_same(plain):
+    for family in small.MODELS:
+        muon, adamw = plain[f"{family}/muon"]["losses"], plain[f"{family}/adamw"]["losses"]
+        assert max(muon[-1], adamw[-1]) < 0.97 * adamw[0]
+        assert muon[-1] != pytest.approx(adamw[-1], rel=1e-3)
