@@ -244,7 +244,7 @@ class _Run:
         self.state.seconds += step_s
         tokens = task.tokens(number)
         self.state.tokens += tokens
-        self._reporter.count(tokens, step_s, wait_s)
+        self._reporter.count(number + 1, tokens, step_s, wait_s)
         reason = self._guard.settle(loss_sum / units, report)
         if not reason:
             self.state.since_log.add(loss_sum, units)

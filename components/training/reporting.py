@@ -59,10 +59,11 @@ class Reporter:
         if flops and peak is None:
             self.say(f"mfu is left out: no peak is known for the device {name!r}", 0)
 
-    def count(self, tokens: int, step_s: float, wait_s: float) -> None:
-        """A step was done."""
+    def count(self, step: int, tokens: int, step_s: float, wait_s: float) -> None:
+        """A step was done; the first of a session is told how long the session took to get there."""
         if self.first_step_s is None:
             self.first_step_s = self._clock() - self._began
+            self.log({"first_step_s": self.first_step_s}, step)
         self._steps, self._tokens = self._steps + 1, self._tokens + tokens
         self._step_s, self._wait_s = self._step_s + step_s, self._wait_s + wait_s
 
