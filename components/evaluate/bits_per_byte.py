@@ -16,7 +16,7 @@ import torch
 from components.documents import read_documents
 from components.errors import StepError
 from components.evaluate import byte_models
-from components.model.transformer import Transformer
+from components.model.language import LanguageModel
 from components.shards.corpus import open_split
 from components.shards.loader import TokenRows, inputs_and_targets
 from components.training import metrics
@@ -24,7 +24,7 @@ from components.training import metrics
 
 @torch.no_grad()
 def model_bits_per_byte(
-    model: Transformer, val: Path, length: int, max_documents: int | None, batch_size: int
+    model: LanguageModel, val: Path, length: int, max_documents: int | None, batch_size: int
 ) -> tuple[float, int]:
     """Scores a language model on validation documents.
 
@@ -48,7 +48,7 @@ def model_bits_per_byte(
             fix=f"set evaluate.length={model.config.max_length}",
         )
     rows = TokenRows.open(val, length, max_documents)
-    device = model.backbone.embed.weight.device
+    device = next(model.parameters()).device
     nats = 0.0
     for batch in rows.rows_sequential(batch_size):
         tokens, targets = (torch.from_numpy(part).to(device) for part in inputs_and_targets(batch))

@@ -22,8 +22,7 @@ from components.evaluate.inputs import Inputs
 from components.launching import device_of
 from components.model.config import SamplingConfig
 from components.model.generate import generate
-from components.model.huggingface import load_transformer
-from components.model.transformer import Transformer
+from components.model.language import LanguageModel, load_language_model
 from components.posttrain.chat_format import STOP_IDS, Message, render_prompt
 from components.posttrain.judge import Judge, load_judge
 from components.posttrain.kl import estimate_kl
@@ -89,7 +88,7 @@ def reply_loss(work: Work) -> Json:
     """Nats per assistant token on held-out dialogues, `<|end|>` included: what SFT reports as its validation loss."""
     config, folder = work.config, work.inputs.model(work.stage)
     model, tokenizer = _load(folder), TextTokenizer.from_folder(folder)
-    device = model.backbone.embed.weight.device
+    device = next(model.parameters()).device
     path = work.inputs.instructions / "held_out.arrow"
     dialogues, _ = read_dialogues(path, tokenizer, config.length, config.dialogues)
     lengths = [len(dialogue.inputs) for dialogue in dialogues]
@@ -139,7 +138,7 @@ def answers(work: Work) -> Json:
     prompts = held_out_prompts(work.inputs, tokenizer, config, work.seed)
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     seeds = [derive_seed(work.seed, "answer", prompt.id) for prompt in prompts]
-    device = model.backbone.embed.weight.device
+    device = next(model.parameters()).device
     # Prompts of like length share a batch: padding is computed too.
     result: list[Json] = [None] * len(prompts)
     for batch in batches_by_length([len(prompt.ids) for prompt in prompts], 2 * config.micro_batch):
@@ -213,8 +212,8 @@ def _share(points: Sequence[float]) -> dict[str, Json]:
     return {"accuracy": share, "error": math.sqrt(share * (1 - share) / len(points)), "pairs": len(points)}
 
 
-def _load(folder: Path) -> Transformer:
-    model: Transformer = load_transformer(folder).eval().requires_grad_(False).to(device_of(0))
+def _load(folder: Path) -> LanguageModel:
+    model: LanguageModel = load_language_model(folder).eval().requires_grad_(False).to(device_of(0))
     return model
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from components.errors import StepError
-from components.model.heads import ScalarModel
-from components.model.huggingface import load_scalar
+from components.model.language import AnyScalar, load_scalar_model
 from components.publish import read_json
 
 FILE_NAME = "reward.json"
@@ -42,7 +41,7 @@ class Scale:
 class Judge:
     """A frozen reward model with its scale."""
 
-    model: ScalarModel
+    model: AnyScalar
     scale: Scale
 
 
@@ -50,9 +49,9 @@ def load_judge(folder: Path) -> Judge:
     """Loads the model folder of a `reward` artifact: frozen, in eval mode, on the CPU.
 
     Raises:
-        StepError: If it is no reward model of ours, or its scores do not vary.
+        StepError: If it is no reward model, or its scores do not vary.
     """
-    model = load_scalar(folder).eval().requires_grad_(False)
+    model = load_scalar_model(folder).eval().requires_grad_(False)
     return Judge(model, read_scale(folder))
 
 

@@ -19,8 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.model.heads import ScalarModel
-from components.model.transformer import Transformer
+from components.model.language import AnyScalar, LanguageModel, logits_at
 from components.tokenizer.special import PAD
 
 SCORER_PREFIX = "model."
@@ -53,7 +52,7 @@ class ReplyScorer(nn.Module):
         model: The model; its parameters appear here under the prefix `SCORER_PREFIX`.
     """
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: LanguageModel) -> None:
         super().__init__()
         self.model = model
 
@@ -71,9 +70,7 @@ class ReplyScorer(nn.Module):
         Returns:
             log_probs_BS and entropy_BS in nats, fp32, 0 where masked (entropy 0 everywhere if it was not asked for).
         """
-        head = self.model.backbone.embed if self.model.lm_head is None else self.model.lm_head
-        hidden_ND = self.model.hidden(tokens_BT)[:, :-1][mask_BS]
-        logits_NV = F.linear(hidden_ND, head.weight).float() / temperature
+        logits_NV = logits_at(self.model, tokens_BT, F.pad(mask_BS, (0, 1))).float() / temperature
         chosen_N = logits_NV.gather(1, tokens_BT[:, 1:][mask_BS][:, None]).squeeze(1)
         norm_N = logits_NV.logsumexp(1)
         zeros_BS = torch.zeros(mask_BS.shape, device=logits_NV.device)
@@ -110,7 +107,7 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]
 
 @torch.no_grad()
 def reply_log_probs(
-    model: Transformer, episodes: Sequence[Episode], temperature: float = 1.0, batch_size: int = 32
+    model: LanguageModel, episodes: Sequence[Episode], temperature: float = 1.0, batch_size: int = 32
 ) -> list[Tensor]:
     """Log-probabilities of every episode's reply tokens under a model, computed on the model's device.
 
@@ -118,7 +115,7 @@ def reply_log_probs(
         One CPU tensor per episode, shape [len(reply)], nats.
     """
     scorer = ReplyScorer(model)
-    device = model.backbone.embed.weight.device
+    device = next(model.parameters()).device
     result: list[Tensor] = [torch.empty(0)] * len(episodes)
     for batch in batches_by_length([episode.num_tokens for episode in episodes], batch_size):
         tokens_BT, mask_BS = (tensor.to(device) for tensor in pad_episodes([episodes[index] for index in batch]))
@@ -136,9 +133,9 @@ def last_values(values_BT: Tensor, mask_BS: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score_replies(judge: ScalarModel, episodes: Sequence[Episode], batch_size: int = 32) -> list[float]:
+def score_replies(judge: AnyScalar, episodes: Sequence[Episode], batch_size: int = 32) -> list[float]:
     """A reward model's raw score of every episode: its value at the last token, on the judge's device."""
-    device = judge.backbone.embed.weight.device
+    device = next(judge.parameters()).device
     scores = [0.0] * len(episodes)
     for batch in batches_by_length([episode.num_tokens for episode in episodes], batch_size):
         tokens_BT, mask_BS = (tensor.to(device) for tensor in pad_episodes([episodes[index] for index in batch]))

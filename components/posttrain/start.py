@@ -8,14 +8,14 @@ import torch
 
 from components.context import Rank
 from components.errors import StepError
-from components.model.huggingface import check_vocabulary, load_transformer
-from components.model.transformer import Transformer
+from components.model.huggingface import check_vocabulary
+from components.model.language import LanguageModel, load_language_model
 from components.tokenizer.load import TextTokenizer
 from components.training.engine import Engine
 from components.training.loop import Task
 
 
-def load_start(folder: Path, max_length: int, key: str) -> tuple[Transformer, TextTokenizer]:
+def load_start(folder: Path, max_length: int, key: str) -> tuple[LanguageModel, TextTokenizer]:
     """Loads the model to start from and the tokenizer it was trained with.
 
     Args:
@@ -24,9 +24,9 @@ def load_start(folder: Path, max_length: int, key: str) -> tuple[Transformer, Te
         key: Config key of `max_length`, for the refusal.
 
     Raises:
-        StepError: If the folder is no model of ours, its tokenizer does not fit it, or it reads no such sequence.
+        StepError: If the folder is no language model, its tokenizer does not fit it, or it reads no such sequence.
     """
-    model = load_transformer(folder)
+    model = load_language_model(folder)
     tokenizer = TextTokenizer.from_folder(folder)
     check_vocabulary(folder / "tokenizer.json", model.config.vocab_size)
     if max_length > model.config.max_length:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from components.context import derive_seed
 from components.model.config import SamplingConfig
 from components.model.generate import Completion, generate
-from components.model.transformer import Transformer
+from components.model.language import LanguageModel
 from components.posttrain.chat_format import STOP_IDS
 from components.posttrain.prompts import Prompt
 from components.posttrain.replies import Episode, reply_log_probs, score_replies
@@ -24,7 +24,7 @@ SAMPLES_PER_LANGUAGE = 4
 
 
 def reply_to(
-    model: Transformer, prompts: Sequence[Prompt], config: PpoConfig, seed: int, roles: Roles
+    model: LanguageModel, prompts: Sequence[Prompt], config: PpoConfig, seed: int, roles: Roles
 ) -> tuple[list[Episode], list[Completion]]:
     """Answers prompts; a prompt always meets the same random numbers."""
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)

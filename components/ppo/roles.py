@@ -18,9 +18,7 @@ from pathlib import Path
 
 from components.context import Rank
 from components.errors import StepError
-from components.model.config import ModelConfig
-from components.model.huggingface import load_scalar, load_transformer
-from components.model.transformer import Transformer
+from components.model.language import AnyConfig, LanguageModel, load_language_model, load_scalar_model
 from components.posttrain.judge import Judge, load_judge
 from components.posttrain.replies import SCORER_PREFIX, ReplyScorer
 from components.ppo.config import PpoConfig
@@ -33,12 +31,12 @@ class Roles:
 
     actor: Engine
     critic: Engine
-    reference: Transformer
+    reference: LanguageModel
     judge: Judge
-    replica: Transformer
+    replica: LanguageModel
 
     @property
-    def model_config(self) -> ModelConfig:
+    def model_config(self) -> AnyConfig:
         """Shape of the policy."""
         return self.replica.config
 
@@ -65,22 +63,22 @@ def make_roles(rank: Rank, config: PpoConfig, policy: Path, reward: Path) -> Rol
     Raises:
         StepError: If a model cannot be used, the two do not share a vocabulary, or prompts and replies do not fit.
     """
-    start, judge = load_transformer(policy / "model"), load_judge(reward / "model")
+    start, judge = load_language_model(policy / "model"), load_judge(reward / "model")
     _check(config, start.config, judge.model.config, reward)
     critic_config = replace(config.training, lr=config.critic_lr)
-    frozen = load_transformer(policy / "model").eval().requires_grad_(False)
-    replica = load_transformer(policy / "model").eval().requires_grad_(False)
+    frozen = load_language_model(policy / "model").eval().requires_grad_(False)
+    replica = load_language_model(policy / "model").eval().requires_grad_(False)
     judge.model.to(rank.device)
     return Roles(
         actor=make_engine(ReplyScorer(start), config.training, rank),
-        critic=make_engine(load_scalar(reward / "model"), critic_config, rank),
+        critic=make_engine(load_scalar_model(reward / "model"), critic_config, rank),
         reference=frozen.to(rank.device),
         judge=judge,
         replica=replica.to(rank.device),
     )
 
 
-def _check(config: PpoConfig, policy: ModelConfig, judge: ModelConfig, reward: Path) -> None:
+def _check(config: PpoConfig, policy: AnyConfig, judge: AnyConfig, reward: Path) -> None:
     if policy.vocab_size != judge.vocab_size:
         raise StepError(
             f"The policy knows {policy.vocab_size} tokens and the reward model {judge.vocab_size}.",

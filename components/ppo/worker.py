@@ -16,7 +16,7 @@ from typing import cast
 
 from components.context import Json, Rank, derive_seed
 from components.errors import Preempted, StepError
-from components.model.huggingface import save_model
+from components.model.language import save_language_model
 from components.posttrain.kl_control import KlController
 from components.posttrain.prompts import Prompt, read_prompts
 from components.ppo.config import PpoConfig
@@ -100,7 +100,8 @@ def train_rank(
 
 def _write(run: _Run, inputs: Inputs, tokenizer: TextTokenizer) -> None:
     """Writes the artifact."""
-    save_model(run.roles.replica, inputs.output / "model", inputs.policy / "model")
+    replica = run.roles.replica
+    save_language_model(replica.config, replica.state_dict(), inputs.output / "model", inputs.policy / "model")
     publish_json(inputs.output / "curve.json", run.state.curve)
     samples = before_and_after(run.roles, run.held_out, run.config, run.seed, tokenizer)
     publish_json(inputs.output / "samples.json", samples)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from components.context import Json, Rank
-from components.model.heads import ScalarModel
-from components.model.huggingface import save_model
+from components.model.language import save_language_model, scalar_from
 from components.posttrain.judge import FILE_NAME
 from components.posttrain.start import evaluate_start, load_start
 from components.publish import publish_json
@@ -54,7 +53,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
     pairs, dropped = read_pairs(job.preferences / "train.arrow", tokenizer, config.max_length)
     held_out, _ = read_pairs(job.preferences / "held_out.arrow", tokenizer, config.max_length, config.held_out_pairs)
     generator = torch.Generator().manual_seed(job.seeds["head"]) if config.head == "normal" else None
-    model = ScalarModel.from_transformer(base, generator)
+    model = scalar_from(base, generator)
     task = Preferences(config, pairs, held_out, job.seeds["pairs"])
     engine = make_engine(model, config.training, rank)
     try:
@@ -65,7 +64,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
         scale = measure_scale(engine, pairs[: config.scale_pairs], config.training.micro_batch)
         weights = engine.full_weights()
         if rank.rank == 0:
-            save_model((base.config, weights), job.output / "model", job.base)
+            save_language_model(model.config, weights, job.output / "model", job.base)
             publish_json(job.output / "model" / FILE_NAME, scale)
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
     finally:

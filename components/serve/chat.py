@@ -13,7 +13,8 @@ from components.context import derive_seed
 from components.errors import StepError
 from components.model.config import SamplingConfig
 from components.model.generate import stream
-from components.model.huggingface import check_vocabulary, load_transformer
+from components.model.huggingface import check_vocabulary
+from components.model.language import load_language_model
 from components.posttrain.chat_format import STOP_IDS, render_prompt
 from components.tokenizer.load import TextTokenizer
 from components.tokenizer.special import BOS, EOS, PAD
@@ -36,7 +37,7 @@ class Chat:
         device: Where the model computes.
 
     Raises:
-        StepError: If the folder is no model of ours, or its tokenizer does not fit it.
+        StepError: If the folder is no language model, or its tokenizer does not fit it.
         ValueError: If the style is unknown.
     """
 
@@ -51,7 +52,7 @@ class Chat:
     ) -> None:
         if style not in STYLES:
             raise ValueError(f"style {style!r} is none of {', '.join(STYLES)}")
-        self._model = load_transformer(folder).eval().requires_grad_(False).to(device)
+        self._model = load_language_model(folder).eval().requires_grad_(False).to(device)
         self._tokenizer = TextTokenizer.from_folder(folder)
         check_vocabulary(folder / "tokenizer.json", self._model.config.vocab_size)
         self._sampling, self._seed, self._style, self._device = sampling, seed, style, device

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.context import Json, Rank
-from components.model.huggingface import save_model
+from components.model.language import save_language_model
 from components.posttrain.start import evaluate_start, load_start
 from components.publish import publish_json
 from components.sft.config import SftConfig
@@ -53,7 +53,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
         result = train(rank, config.training, engine, task, job.scratch)
         weights = engine.full_weights()
         if rank.rank == 0:
-            save_model((shape, weights), job.output / "model", job.base)
+            save_language_model(shape, weights, job.output / "model", job.base)
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
     finally:
         engine.close()

@@ -16,6 +16,7 @@ sharded, are read. Neither direction imports `transformers`: tests do, as the ju
 through transformers itself, see `components.model.external`.
 """
 
+from components.model.huggingface.configs import UnlikeOursError
 from components.model.huggingface.folder import (
     TOKENIZER_FILES,
     check_vocabulary,
@@ -33,6 +34,7 @@ from components.model.huggingface.folder import (
 
 __all__ = [
     "TOKENIZER_FILES",
+    "UnlikeOursError",
     "check_vocabulary",
     "copy_tokenizer",
     "from_hugging_face",

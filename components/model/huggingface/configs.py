@@ -21,13 +21,25 @@ OWN_TYPE = "headwater"
 _UNSET = {name for name, field in ModelConfig.__dataclass_fields__.items() if field.default is None}
 
 
+class UnlikeOursError(StepError):
+    """The model of a folder is none that ours equals; transformers may have a class for it."""
+
+
 def unusable(folder: Path, why: str) -> StepError:
-    """The refusal of a folder whose model ours would not equal."""
-    known = ", ".join(BY_TYPE)
+    """The refusal of a folder that is damaged, or does not hold what is asked for."""
     return StepError(
         f"The model in {folder} {why}.",
         where=str(folder / "config.json"),
-        fix=f"give a folder of one of the model types {known}, without the setting that is named here",
+        fix="give the model/ folder of a finished step, or a Hugging Face folder with safetensors",
+    )
+
+
+def unlike(folder: Path, why: str) -> UnlikeOursError:
+    """The refusal of a folder whose model ours would not equal."""
+    return UnlikeOursError(
+        f"The model in {folder} {why}, which ours has not.",
+        where=str(folder / "config.json"),
+        fix=f"give a folder of one of the model types {', '.join(BY_TYPE)}, without the setting that is named here",
     )
 
 
@@ -78,7 +90,7 @@ def write_values(kind: Kind, config: ModelConfig, head: str = LANGUAGE, dtype: s
         values |= dict.fromkeys((field.theirs, *field.twins), value)
     values |= {name: allowed[0] for name, allowed in kind.wanted.items()}
     values |= kind.told
-    values |= _write_rope(config) if kind.rope else {}
+    values |= _write_rope(config) if kind.rope_theta else {}
     values |= {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD, "dtype": dtype, "torch_dtype": dtype}
     if kind.family == "encoder-decoder":
         values |= {"is_encoder_decoder": True, "decoder_start_token_id": BOS, "forced_eos_token_id": None}
@@ -96,12 +108,14 @@ def read_values(kind: Kind, values: Values, folder: Path) -> ModelConfig:
         read[name] = value(read) if callable(value) else value
     for name, allowed in kind.wanted.items():
         if values.get(name, allowed[0]) not in allowed:
-            raise unusable(folder, f"has {name}={values[name]}")
-    if kind.rope:
-        read |= _read_rope(values, folder)
+            raise unlike(folder, f"has {name}={values[name]}")
+    if values.get("quantization_config"):
+        raise unlike(folder, "has a quantization_config")
+    if kind.rope_theta:
+        read |= _read_rope(values, kind.rope_theta, folder)
     for name, others in kind.foreign.items():
         if read[name] in others:
-            raise unusable(folder, f"has what we call {name}={read[name]}, and computes it otherwise")
+            raise unlike(folder, f"has what we call {name}={read[name]}, and computes it otherwise")
     return shortest(ModelConfig(family=kind.family, **read))  # type: ignore[arg-type]
 
 
@@ -120,19 +134,19 @@ def _read_field(field: Field, values: Values, folder: Path) -> object:
     value = values.get(field.theirs)
     if value is None:
         if field.default is NEEDED:
-            raise unusable(folder, f"has no {field.theirs}")
+            raise unusable(folder, f"has no {field.theirs} in its config.json")
         value = field.default(values) if callable(field.default) else field.default
     for twin in field.twins:
         other = values.get(twin)
         if other is None:
             other = value if field.default is NEEDED or callable(field.default) else field.default
         if other != value:
-            raise unusable(folder, f"has {twin}={other}, but {field.theirs}={value}")
+            raise unlike(folder, f"has {twin}={other}, but {field.theirs}={value}")
     if field.words is None:
         return value
     found = [own for own, theirs in field.words.items() if value in theirs]
     if not found:
-        raise unusable(folder, f"has {field.theirs}={value}")
+        raise unlike(folder, f"has {field.theirs}={value}")
     return found[0]
 
 
@@ -153,17 +167,17 @@ def _write_rope(config: ModelConfig) -> dict[str, object]:
     return values if config.rope_scaling == "none" else {**values, "rope_scaling": scaling}
 
 
-def _read_rope(values: Values, folder: Path) -> dict[str, object]:
+def _read_rope(values: Values, default_theta: float, folder: Path) -> dict[str, object]:
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
-        raise unusable(folder, f"has rope_parameters={rope}")
+        raise unlike(folder, f"has rope_parameters={rope}")
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind not in ("default", "llama3", "yarn"):
-        raise unusable(folder, f"scales its rotary positions ({kind})")
+        raise unlike(folder, f"scales its rotary positions ({kind})")
     for name, wanted in (("partial_rotary_factor", 1.0), ("truncate", True)):
         if rope.get(name, values.get(name, wanted)) not in (wanted, None):
-            raise unusable(folder, f"has {name}={rope.get(name, values.get(name))}")
-    theta = rope.get("rope_theta") or values.get("rope_theta") or 10000.0
+            raise unlike(folder, f"has {name}={rope.get(name, values.get(name))}")
+    theta = rope.get("rope_theta") or values.get("rope_theta") or default_theta
     read: dict[str, object] = {"rope_theta": float(str(theta))}
     if kind == "default":
         return read

@@ -17,7 +17,7 @@ from components.errors import StepError
 from components.model.config import ModelConfig
 from components.model.encoder_decoder import EncoderDecoder
 from components.model.heads import ClassifierModel, ScalarModel
-from components.model.huggingface.configs import OWN_TYPE, kind_for, read_values, unusable, write_values
+from components.model.huggingface.configs import OWN_TYPE, kind_for, read_values, unlike, unusable, write_values
 from components.model.huggingface.forms import Weights, to_ours, to_theirs
 from components.model.huggingface.kinds import BY_TYPE, CLASSIFIER, LANGUAGE, SCALAR, Kind
 from components.model.huggingface.weights import FolderWeights, Renamed, write_weights
@@ -71,7 +71,8 @@ def save_model(
     tensors = dict(state) if kind is None else to_hugging_face(config, state)
     write_weights(folder, tensors, dtype, shard_bytes)
     if head == LANGUAGE and config.causal:
-        publish_json(folder / "generation_config.json", _generation(config, tokenizer))
+        first = {"decoder_start_token_id": BOS} if config.family == "encoder-decoder" else {}
+        publish_json(folder / "generation_config.json", {**generation_values(tokenizer), **first})
     type_name = str(dtype).removeprefix("torch.")
     if kind is None:
         publish_json(folder / "config.json", _own_values(config, head, type_name))
@@ -201,6 +202,13 @@ def from_hugging_face(config: ModelConfig, tensors: Weights, wanted: Iterable[st
     return to_ours(config, kind.rules, tensors, list(wanted))[0]
 
 
+def generation_values(tokenizer: Path) -> dict[str, object]:
+    """The content of generation_config.json: where replies begin and end, and what the base model's says beside."""
+    path = tokenizer / "generation_config.json"
+    values: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {**values, "bos_token_id": BOS, "eos_token_id": [EOS, END], "pad_token_id": PAD}
+
+
 def check_vocabulary(path: Path, vocab_size: int) -> None:
     """Refuses a tokenizer whose ids would fall outside the model's embedding table.
 
@@ -279,7 +287,7 @@ def _open(folder: Path) -> tuple[Kind | None, ModelConfig, Weights]:
         return None, _read_own(folder, values), FolderWeights(folder)
     kind = BY_TYPE.get(values.get("model_type"))
     if kind is None:
-        raise unusable(folder, f"has model_type={values.get('model_type')!r}")
+        raise unlike(folder, f"has model_type={values.get('model_type')!r}")
     config = read_values(kind, values, folder)
     tensors = _with_prefix(kind, FolderWeights(folder))
     return kind, _settled(folder, kind, config, tensors), tensors
@@ -306,7 +314,7 @@ def _check_rest(folder: Path, kind: Kind, tensors: Weights, used: set[str]) -> N
             if not torch.equal(tensors[name], tensors[first]):
                 raise unusable(folder, f"has {name} that is not equal to {first}")
         elif not silent.fullmatch(name):
-            raise unusable(folder, f"has a weight {name} that its class does not have")
+            raise unusable(folder, f"has a weight {name} for which its class has no place")
 
 
 def _table(kind: Kind) -> str:
@@ -331,14 +339,6 @@ def _head_of(state: Mapping[str, Tensor]) -> str:
     if "score.weight" in state:
         return SCALAR
     return CLASSIFIER if "classifier.weight" in state else LANGUAGE
-
-
-def _generation(config: ModelConfig, tokenizer: Path) -> dict[str, object]:
-    """The content of generation_config.json: where replies begin and end, and what the base model's says beside."""
-    path = tokenizer / "generation_config.json"
-    values: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    values |= {"bos_token_id": BOS, "eos_token_id": [EOS, END], "pad_token_id": PAD}
-    return {**values, "decoder_start_token_id": BOS} if config.family == "encoder-decoder" else values
 
 
 def _own_values(config: ModelConfig, head: str, dtype: str) -> dict[str, object]:

@@ -67,7 +67,7 @@ class Kind:
         copies: Further names of a tensor by the name of the first, for what transformers ties together; where nothing
             is tied they are written too.
         unread: Patterns of tensors that no logit depends on.
-        rope: Whether it has rotary positions.
+        rope_theta: Base of its rotary wavelengths where config.json names none; 0 if it has no rotary positions.
     """
 
     model_type: str
@@ -84,7 +84,7 @@ class Kind:
     zero_bias: str = ""
     copies: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
-    rope: bool = False
+    rope_theta: float = 0.0
 
 
 PLAIN = {
@@ -129,7 +129,7 @@ LLAMA = Kind(
         Field("bias", "attention_bias", False, twins=("mlp_bias",)),
     ),
     unread=(r".*rotary_emb\.inv_freq",),
-    rope=True,
+    rope_theta=10000.0,
 )
 
 QWEN3 = Kind(
@@ -148,7 +148,7 @@ QWEN3 = Kind(
     same={"qk_norm": True},
     wanted={"attention_bias": (False,), "use_sliding_window": (False,)},
     unread=(r".*rotary_emb\.inv_freq",),
-    rope=True,
+    rope_theta=10000.0,
 )
 
 MIXTRAL = Kind(
@@ -170,7 +170,7 @@ MIXTRAL = Kind(
     wanted={"sliding_window": (None,)},
     foreign={"experts_per_token": (1,)},  # transformers gives a lone expert the weight 1, we its probability
     unread=(r".*rotary_emb\.inv_freq",),
-    rope=True,
+    rope_theta=1000000.0,
 )
 
 _MULTI_HEAD = {"num_kv_heads": _own_heads}
