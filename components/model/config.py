@@ -301,12 +301,18 @@ class SamplingConfig:
         top_k: Draw among the k likeliest tokens; 0 keeps all.
         top_p: Draw among the likeliest tokens whose probabilities reach this sum; 1 keeps all.
         max_new_tokens: Tokens after which a row is cut.
+        min_p: Draw among tokens at least this times as likely as the likeliest; 0 keeps all.
+        num_beams: Sequences kept at each step of a beam search; 1 is no search. More need temperature=0.
+        length_penalty: A beam's score is its log-probability divided by its length to this power; 0 prefers short ones.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     max_new_tokens: int = 64
+    min_p: float = added(0.0)
+    num_beams: int = added(1)
+    length_penalty: float = added(1.0)
 
     def __post_init__(self) -> None:
         require(
@@ -314,6 +320,15 @@ class SamplingConfig:
         )
         require(self.top_k >= 0, "sampling.top_k", self.top_k, "must not be negative", "top_k=0 to keep all tokens")
         require(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "must lie in (0, 1]", "top_p=1 to keep all tokens")
+        require(0 <= self.min_p < 1, "sampling.min_p", self.min_p, "must lie in [0, 1)", "min_p=0 to keep all tokens")
+        require(self.num_beams >= 1, "sampling.num_beams", self.num_beams, "must be at least 1", "num_beams=1")
+        require(
+            self.num_beams == 1 or self.temperature == 0,
+            "sampling.num_beams",
+            self.num_beams,
+            f"draws nothing: it needs sampling.temperature=0, not {self.temperature:g}",
+            "temperature=0",
+        )
         require(
             self.max_new_tokens >= 1, "sampling.max_new_tokens", self.max_new_tokens, "must be at least 1", "it to 64"
         )

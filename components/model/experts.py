@@ -35,6 +35,7 @@ class Experts(nn.Module):
         super().__init__()
         self._per_token, self._activation = config.experts_per_token, config.activation
         experts, width, dim = config.num_experts, config.ffn_dim, config.dim
+        self.parts = {"gate_up": (width, width)}  # as of `Projection`
         self.router = Projection(dim, experts)
         self.gate_up = nn.Parameter(torch.empty(experts, 2 * width, dim)) if config.gated else None
         self.up = None if config.gated else nn.Parameter(torch.empty(experts, width, dim))
@@ -70,15 +71,24 @@ def grouped(x_ND: Tensor, weight_EFD: Tensor, counts_E: Tensor) -> Tensor:
     """Multiplies each group of rows by its expert's matrix, [N, F].
 
     torch's grouped product takes neither doubles nor rows that are no multiple of 16 bytes: those go one by one.
+    (What is compiled knows it in bf16 only.)
     """
     if torch.is_autocast_enabled(x_ND.device.type):
         dtype = torch.get_autocast_dtype(x_ND.device.type)
         x_ND, weight_EFD = x_ND.to(dtype), weight_EFD.to(dtype)
     size = x_ND.element_size()
-    if x_ND.dtype in _GROUPED and all(width * size % 16 == 0 for width in weight_EFD.shape[1:]):
+    known = x_ND.dtype == torch.bfloat16 if torch.compiler.is_compiling() else x_ND.dtype in _GROUPED
+    if known and all(width * size % 16 == 0 for width in weight_EFD.shape[1:]):
         ends_E = counts_E.cumsum(0).to(torch.int32)
         product: Tensor = F.grouped_mm(x_ND.contiguous(), weight_EFD.transpose(1, 2), offs=ends_E)
         return product
+    one_by_one: Tensor = _one_by_one(x_ND, weight_EFD, counts_E)
+    return one_by_one
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _one_by_one(x_ND: Tensor, weight_EFD: Tensor, counts_E: Tensor) -> Tensor:
+    """Not compiled: it would be compiled anew for every division of the tokens."""
     groups = zip(torch.split(x_ND, counts_E.long().tolist()), weight_EFD.unbind(), strict=True)
     return torch.cat([F.linear(rows, weight) for rows, weight in groups])
 

@@ -1,4 +1,4 @@
-"""The sampler: batched, with a key-value cache, exact about what it drew.
+"""The sampler: batched, with a key-value cache, exact about what it drew; for decoders and encoder-decoders alike.
 
 Promises, all tested: greedy decoding equals Hugging Face's token for token; a row's tokens do not depend on the rows
 beside it; the log-probabilities returned are those of the distribution drawn from (temperature, top-k and top-p
@@ -7,73 +7,67 @@ included) and equal a teacher-forced pass to 2e-5.
 A row's uniform numbers are all drawn up front from its own seed, and a token is the first whose cumulative probability
 exceeds its number. So one vectorised step serves all rows, and no row's stream shifts when another one ends. Finished
 rows leave the batch once a quarter of it is finished: copying the cache at every end would cost more than it saves.
+With `num_beams` above 1 the tokens are searched for, not drawn (`beam.py`).
 
 Shapes: B rows of the batch, P prompt tokens, T new tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from components.model.cache import KVCache
+from components.model.beam import search
 from components.model.config import SamplingConfig
-from components.model.transformer import Transformer
+from components.model.encoder_decoder import EncoderDecoder
+from components.model.language import LanguageModel
+from components.model.reader import Completion, Reader
 
 __all__ = ["Completion", "SamplingConfig", "generate", "stream"]
 
 
-@dataclass(frozen=True)
-class Completion:
-    """What one row wrote.
-
-    Attributes:
-        tokens: The new tokens, the stop token included if it was reached.
-        log_probs: Log-probability of each under the distribution it was drawn from, in nats. Greedy decoding draws
-            from nothing: there it is the model's own log-probability, at temperature 1.
-        finished: Whether a stop token was reached; False if the row was cut.
-    """
-
-    tokens: list[int]
-    log_probs: list[float]
-    finished: bool
-
-
 def generate(
-    model: Transformer,
+    model: LanguageModel | EncoderDecoder,
     prompts: Sequence[Sequence[int]],
     sampling: SamplingConfig,
     stop_ids: set[int] | frozenset[int],
     seeds: Sequence[int],
     device: str | torch.device = "cpu",
+    sources: Sequence[Sequence[int]] | None = None,
 ) -> list[Completion]:
     """Continues each prompt.
 
     Args:
         model: An unsharded model on `device`; its weights' type is the type computed in.
-        prompts: Token numbers, at least one a row; rows may differ in length.
+        prompts: Token numbers, at least one a row; rows may differ in length. Of an encoder-decoder what the target
+            begins with: its start token.
         sampling: How tokens are drawn.
         stop_ids: Tokens that end a row.
         seeds: One per row; a row is a function of model, prompt, sampling and seed.
         device: Where the model is.
+        sources: What an encoder-decoder reads, one row per prompt; None for other models.
 
     Returns:
         One completion per prompt, in order.
 
     Raises:
-        ValueError: If a prompt is empty, its tokens and `max_new_tokens` exceed the model's `max_length`, or seeds and
-            prompts differ in number.
+        ValueError: If a prompt is empty, its tokens and `max_new_tokens` exceed the model's `max_length`, prompts
+            differ in number from seeds or sources, or the model is a bert.
     """
     if not prompts:
         return []
+    _check(prompts, seeds)
+    if sampling.num_beams > 1:
+        return search(Reader(model, prompts, sources, sampling.max_new_tokens, device), sampling, stop_ids)
     shape = (len(prompts), sampling.max_new_tokens)
     tokens_BT = torch.zeros(shape, dtype=torch.int64, device=device)
     log_probs_BT = torch.zeros(shape, device=device)
     lengths_B = torch.zeros(len(prompts), dtype=torch.int64, device=device)
-    for index, (rows, tokens, log_probs) in enumerate(_decode(model, prompts, sampling, stop_ids, seeds, device)):
+    reader = Reader(model, prompts, sources, sampling.max_new_tokens, device)
+    for index, (rows, tokens, log_probs) in enumerate(_decode(reader, sampling, stop_ids, seeds)):
         tokens_BT[rows, index] = tokens
         log_probs_BT[rows, index] = log_probs
         lengths_B[rows] = index + 1
@@ -85,49 +79,47 @@ def generate(
 
 
 def stream(
-    model: Transformer,
+    model: LanguageModel,
     prompt: Sequence[int],
     sampling: SamplingConfig,
     stop_ids: set[int] | frozenset[int],
     seed: int,
     device: str | torch.device = "cpu",
 ) -> Iterator[int]:
-    """Continues one prompt, token by token as they are drawn: those `generate` returns, the stop token included."""
-    for _, tokens, _ in _decode(model, [prompt], sampling, stop_ids, [seed], device):
+    """Continues one prompt, token by token as they are drawn: those `generate` returns, the stop token included.
+
+    Raises:
+        ValueError: As `generate`.
+    """
+    if sampling.num_beams > 1:
+        raise ValueError(f"a search of num_beams={sampling.num_beams} knows its tokens only at its end: use generate")
+    reader = Reader(model, [prompt], None, sampling.max_new_tokens, device)
+    for _, tokens, _ in _decode(reader, sampling, stop_ids, [seed]):
         yield int(tokens[0])
 
 
 @torch.no_grad()
 def _decode(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    sampling: SamplingConfig,
-    stop_ids: set[int] | frozenset[int],
-    seeds: Sequence[int],
-    device: str | torch.device,
+    reader: Reader, sampling: SamplingConfig, stop_ids: set[int] | frozenset[int], seeds: Sequence[int]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields, for each new position, the rows still running (indices), their tokens and log-probabilities."""
-    _check(model, prompts, sampling, seeds)
-    input_BP, padding_B = _left_padded(prompts, device)
-    size = input_BP.shape[1] + sampling.max_new_tokens
-    cache = KVCache(model.config, padding_B, size, model.backbone.embed.weight.dtype)
-    uniforms_TB = _uniforms(seeds, sampling.max_new_tokens).to(device)
-    stops = torch.tensor(sorted(stop_ids), device=device)
-    rows = torch.arange(len(prompts), device=device)
+    uniforms_TB = _uniforms(seeds, sampling.max_new_tokens).to(reader.device)
+    stops = torch.tensor(sorted(stop_ids), device=reader.device)
+    rows = torch.arange(len(seeds), device=reader.device)
     running = torch.ones_like(rows, dtype=torch.bool)
+    logits_BV = reader.first()
     for index in range(sampling.max_new_tokens):
-        logits_BV = model(input_BP, cache=cache, num_logits=1)[:, -1]
         tokens, log_probs = choose(logits_BV, uniforms_TB[index, rows], sampling)
         yield rows[running], tokens[running], log_probs[running]
         running &= ~torch.isin(tokens, stops)
         num_running = int(running.sum())
-        if num_running == 0:
+        if num_running == 0 or index + 1 == sampling.max_new_tokens:
             return
         if 4 * num_running <= 3 * len(rows):
             kept = running.nonzero().squeeze(1)
-            cache.keep(kept)
+            reader.keep(kept)
             rows, tokens, running = rows[kept], tokens[kept], running[kept]
-        input_BP = tokens[:, None]
+        logits_BV = reader.after(tokens)
 
 
 def choose(logits_BV: Tensor, uniforms_B: Tensor, sampling: SamplingConfig) -> tuple[Tensor, Tensor]:
@@ -156,7 +148,7 @@ def choose(logits_BV: Tensor, uniforms_B: Tensor, sampling: SamplingConfig) -> t
 
 
 def truncated(logits_BV: Tensor, sampling: SamplingConfig) -> Tensor:
-    """Puts -inf on the tokens that top-k, then top-p, rule out; at least one token stays.
+    """Puts -inf on the tokens that top-k, then top-p and min-p, rule out; at least one token stays.
 
     Ties with the k-th logit stay. Top-p keeps the shortest list of likeliest tokens whose probabilities reach it.
     """
@@ -168,15 +160,10 @@ def truncated(logits_BV: Tensor, sampling: SamplingConfig) -> Tensor:
         probabilities_BV = sorted_BV.softmax(-1)
         out_BV = probabilities_BV.cumsum(-1) - probabilities_BV >= sampling.top_p
         logits_BV = logits_BV.masked_fill(torch.zeros_like(out_BV).scatter(1, order_BV, out_BV), -torch.inf)
+    if sampling.min_p > 0:
+        least_B1 = logits_BV.amax(-1, keepdim=True) + math.log(sampling.min_p)
+        logits_BV = logits_BV.masked_fill(logits_BV < least_B1, -torch.inf)
     return logits_BV
-
-
-def _left_padded(prompts: Sequence[Sequence[int]], device: str | torch.device) -> tuple[Tensor, Tensor]:
-    """One row per prompt, aligned at the right, [B, P], and the padding of each row, [B]."""
-    width = max(len(prompt) for prompt in prompts)
-    rows = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-    padding = [width - len(prompt) for prompt in prompts]
-    return torch.tensor(rows, device=device), torch.tensor(padding, device=device)
 
 
 def _uniforms(seeds: Sequence[int], count: int) -> Tensor:
@@ -185,16 +172,6 @@ def _uniforms(seeds: Sequence[int], count: int) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def _check(
-    model: Transformer, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, seeds: Sequence[int]
-) -> None:
+def _check(prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> None:
     if len(seeds) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
-    if min(len(prompt) for prompt in prompts) == 0:
-        raise ValueError("a prompt is empty: it needs at least one token to continue from")
-    longest = max(len(prompt) for prompt in prompts) + sampling.max_new_tokens
-    if longest > model.config.max_length:
-        raise ValueError(
-            f"the longest prompt and {sampling.max_new_tokens} new tokens make {longest}, "
-            f"more than model.max_length={model.config.max_length}"
-        )
