@@ -1,7 +1,8 @@
 """The labelled step: texts with a label each, a part of them held out.
 
-train.arrow, held_out.arrow     texts, see `table`
-labels.json                     the labels, in the order of the classifier's outputs
+The artifact:
+    train.arrow, held_out.arrow     texts, see `table`
+    labels.json                     the labels, in the order of the classifier's outputs
 """
 
 from __future__ import annotations

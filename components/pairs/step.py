@@ -1,7 +1,8 @@
 """The pairs step: sources and targets, each once, a part of them held out.
 
-train.arrow, held_out.arrow     pairs, see `table`
-documents/                      both sides of the training pairs, for the tokenizer
+The artifact:
+    train.arrow, held_out.arrow     pairs, see `table`
+    documents/                      both sides of the training pairs, for the tokenizer
 """
 
 from __future__ import annotations

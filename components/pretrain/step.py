@@ -37,15 +37,18 @@ def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path
 
     Raises:
         StepError: If a token shard is not as it was written, the tokenizer lacks masks, a split has too few tokens, or
-            too many steps had a gradient that is not finite.
+            too many steps had a gradient that is not finite, or the tokenizer is not that of the tokens.
+        MachineError: If the device lacks the memory or the precision; known before any rank starts.
         Preempted: If the run was asked to stop; a checkpoint is saved.
     """
+    from components.pretrain.checks import check_start
     from components.pretrain.worker import Job, run_rank
     from components.shards.verify import check_tokens
 
-    seeds = {name: ctx.seed(name) for name in ("weights", "rows", "samples", "hidden")}
+    seeds = {name: ctx.seed(name) for name in ("weights", "rows", "samples", "hidden", "dropout")}
     check_tokens(tokens, config.verify == "full", ("train", "val"))
     _check_masks(config, tokenizer)
+    check_start(ctx, config, tokens, tokenizer, rows)
     job = Job(config, tokens, tokenizer, rows, ctx.output, ctx.scratch, seeds)
     ranks = config.training.ranks
     ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from components.context import Json, Rank
-from components.errors import StepError
+from components.context import Json, Rank, derive_seed
 from components.model.config import ModelConfig
 from components.model.huggingface import save_model
 from components.model.transformer import build_model
+from components.pretrain.checks import model_shape
 from components.pretrain.config import PretrainConfig
 from components.pretrain.masked import MaskedWords
 from components.pretrain.sampling import Sampler
@@ -38,7 +38,7 @@ class Job:
         rows: Pack artifact, if there is one.
         output: Where rank 0 writes the artifact.
         scratch: Where checkpoints live.
-        seeds: Of "weights", "rows", "samples" and "hidden" (what masks and gaps hide).
+        seeds: Of "weights", "rows", "samples", "hidden" (what masks and gaps hide) and "dropout".
     """
 
     config: PretrainConfig
@@ -58,6 +58,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
     loader, validation = _open(job)
     sampler = Sampler(_sampled(job.config), shape, text, rank, job.seeds["samples"])
     task = _task(job, loader, validation, text, sampler)
+    torch.manual_seed(derive_seed(job.seeds["dropout"], rank.rank))
     model = build_model(shape, torch.Generator().manual_seed(job.seeds["weights"]))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     engine = make_engine(model, job.config.training, rank)
@@ -72,23 +73,6 @@ def run_rank(job: Job, rank: Rank) -> Json:
         task.close()
         engine.close()
     return {**_metrics(result, loader), "parameters": num_parameters}
-
-
-def model_shape(config: ModelConfig, tokenizer: TextTokenizer) -> ModelConfig:
-    """The model's shape with its vocabulary filled in.
-
-    Raises:
-        StepError: If the config asks for fewer rows than the tokenizer has tokens.
-    """
-    if config.vocab_size == 0:
-        return replace(config, vocab_size=tokenizer.vocab_size)
-    if config.vocab_size < tokenizer.vocab_size:
-        raise StepError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, the model has room for {config.vocab_size}.",
-            where=f"pretrain.model.vocab_size={config.vocab_size}",
-            fix="set pretrain.model.vocab_size=0 to take the tokenizer's",
-        )
-    return config
 
 
 def schedule_of(config: PretrainConfig, seed: int) -> Schedule:

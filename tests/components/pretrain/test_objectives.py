@@ -35,7 +35,9 @@ from components.tokenizer.step import tokenizer
 from components.training.engine import make_engine
 
 SHAPES = {
-    "masked": ModelConfig(family="bert", dim=32, num_layers=2, num_heads=2, num_kv_heads=2, ffn_dim=64, max_length=64),
+    "masked": ModelConfig(
+        family="bert", dim=32, num_layers=2, num_heads=2, num_kv_heads=2, ffn_dim=64, max_length=64, num_token_types=2
+    ),
     "span": ModelConfig(
         family="encoder-decoder", dim=32, num_layers=1, num_heads=2, num_kv_heads=2, ffn_dim=64, max_length=64
     ),
@@ -178,6 +180,7 @@ def test_evaluation_hides_the_same_tokens_each_time_and_counts_each_once(config,
     assert 0 <= one["val_accuracy"] <= 1
 
 
+@pytest.mark.slow  # two processes that import DeepSpeed
 def test_two_ranks_learn_masked_words_as_one_does(config, masked_world, tmp_path):
     one = with_objective(config, "masked")
     two = dataclasses.replace(one, training=dataclasses.replace(one.training, engine="deepspeed", ranks=2))

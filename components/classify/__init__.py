@@ -1,0 +1,1 @@
+"""Fine-tuning a pretrained encoder to label texts, and judging it beside simpler ways."""

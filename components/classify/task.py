@@ -1,0 +1,96 @@
+"""Fine-tuning a classifier as a `Task`: the cross-entropy of the right label, a text a row.
+
+The texts of a step are sorted by length before they are cut into micro-batches, so little is padding, and dealt out so
+that every rank gets long and short ones.
+
+Shapes: B texts, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.classify.data import Example, lay_out
+from components.context import derive_seed
+from components.model.loss import IGNORED
+from components.posttrain.packing import shuffled
+from components.training.config import TrainingConfig
+from components.training.engine import Engine
+from components.training.loop import Batch, to_device
+
+
+class Labels:
+    """See `components.training.loop.Task`.
+
+    Args:
+        config: Batch and micro-batch.
+        train: Texts to learn from.
+        held_out: Texts to score.
+        seed: Chooses the order of the texts.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, train: Sequence[Example], held_out: Sequence[Example], seed: int
+    ) -> None:
+        self._config, self._train, self._seed = config, train, seed
+        self._held_out = sorted(held_out, key=lambda example: len(example.ids))
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
+        """This rank's share of the step's texts: every `world_size`-th micro-batch in order of length."""
+        examples = sorted(self._examples(step), key=lambda example: len(example.ids))
+        micro = self._config.micro_batch
+        cuts = [examples[first : first + micro] for first in range(0, len(examples), micro)]
+        return [lay_out(cut, micro) for cut in cuts[rank::world_size]]
+
+    def units(self, step: int) -> float:
+        """Texts of a step."""
+        return float(self._config.batch_size)
+
+    def tokens(self, step: int) -> int:
+        """Tokens read in the step, padding not counted."""
+        return sum(len(example.ids) for example in self._examples(step))
+
+    def loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Summed cross-entropy of the labels in nats."""
+        scores_BL = label_scores(module, batch)
+        return F.cross_entropy(scores_BL, batch["labels_B"], reduction="sum", ignore_index=IGNORED)
+
+    def evaluate(self, engine: Engine, step: int) -> dict[str, float]:
+        """Accuracy and nats per text on the held-out texts, batches dealt out to the ranks, equally many to each."""
+        micro, sums = self._config.micro_batch, np.zeros(2)
+        for first in range(0, len(self._held_out), micro * engine.world_size):
+            start = first + engine.rank * micro
+            batch = to_device(lay_out(self._held_out[start : start + micro], micro), engine.device)
+            scores_BL = label_scores(engine.module, batch)
+            right = float((scores_BL.argmax(-1) == batch["labels_B"]).sum())
+            nats = F.cross_entropy(scores_BL, batch["labels_B"], reduction="sum", ignore_index=IGNORED)
+            sums += [right, float(nats)]
+        right, total = engine.sum_over_ranks(sums.tolist())
+        count = len(self._held_out)
+        return {"val_accuracy": right / count, "val_loss": total / count}
+
+    def epochs(self, steps: int) -> float:
+        """Passes over the texts that so many steps make."""
+        return steps * self._config.batch_size / len(self._train)
+
+    def _examples(self, step: int) -> list[Example]:
+        size, total = self._config.batch_size, len(self._train)
+        return [self._train[self._item(position, total)] for position in range(step * size, (step + 1) * size)]
+
+    def _item(self, position: int, total: int) -> int:
+        epoch, place = divmod(position, total)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, shuffled(total, derive_seed(self._seed, epoch))
+        return int(self._order[place])
+
+
+def label_scores(module: nn.Module, batch: Batch) -> Tensor:
+    """Logits of the labels in fp32, [B, L]."""
+    scores_BL: Tensor = module(batch["tokens_BT"], segments_BT=batch["segments_BT"])
+    return scores_BL.to(torch.promote_types(scores_BL.dtype, torch.float32))

@@ -1,0 +1,74 @@
+"""What can be known to be wrong with a pretraining before its ranks start: each sentence here saves minutes.
+
+Looked at are the vocabulary (of model, tokenizer and tokens), the rows (there are some, and they belong to the tokens),
+and the device (its memory, its precision). What only a rank can see, it says itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.context import Context
+from components.errors import StepError
+from components.model.config import ModelConfig
+from components.pretrain.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from components.tokenizer.load import TextTokenizer
+
+
+def check_start(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path, rows: Path | None) -> None:
+    """Refuses what cannot come to a good end.
+
+    Raises:
+        StepError: If the vocabularies do not match, or the tokens hold no row.
+        MachineError: If the training does not fit its device, or the device lacks the precision asked for.
+    """
+    from components.shards.loader import Loader, TokenRows
+    from components.shards.schedule import Schedule
+    from components.tokenizer.load import TextTokenizer
+    from components.training.room import check_room, device_of_ranks
+
+    check_tokenizer(tokens, tokenizer)
+    shape = model_shape(config.model, TextTokenizer.from_folder(tokenizer))
+    Loader.open(tokens, Schedule(0, config.training.batch_size, config.length, config.mixture), rows)
+    TokenRows.open(tokens / "val", config.length, config.eval_documents)
+    check_room(shape, config.training, config.length, device_of_ranks(ctx.device()), "pretrain.training")
+
+
+def check_tokenizer(tokens: Path, tokenizer: Path) -> None:
+    """Refuses tokens that another tokenizer made: their numbers would mean other text.
+
+    Raises:
+        StepError: If they differ.
+    """
+    from components.publish import read_json, sha256_of
+    from components.shards.verify import META
+    from components.tokenizer.load import FILE_NAME
+
+    made_by, given = read_json(tokens / META).get("tokenizer"), sha256_of(tokenizer / FILE_NAME)
+    if made_by != given:
+        raise StepError(
+            f"The tokens were made with another tokenizer ({str(made_by)[:12]}) than the one given ({given[:12]}).",
+            where=f"{tokens / META}, {tokenizer / FILE_NAME}",
+            fix="make the tokens again with this tokenizer, or give the tokenizer they were made with",
+        )
+
+
+def model_shape(config: ModelConfig, tokenizer: TextTokenizer) -> ModelConfig:
+    """The model's shape with its vocabulary filled in.
+
+    Raises:
+        StepError: If the config asks for fewer rows than the tokenizer has tokens.
+    """
+    if config.vocab_size == 0:
+        return replace(config, vocab_size=tokenizer.vocab_size)
+    if config.vocab_size < tokenizer.vocab_size:
+        raise StepError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens, the model has room for {config.vocab_size}.",
+            where=f"pretrain.model.vocab_size={config.vocab_size}",
+            fix="set pretrain.model.vocab_size=0 to take the tokenizer's",
+        )
+    return config
