@@ -16,13 +16,15 @@ from functools import lru_cache
 from selectolax.lexbor import LexborHTMLParser
 
 from components.extract.boilerplate import (
+    BOILERPLATE,
+    COMMENTARY,
+    COMMENTS,
     INVISIBLE,
     SURROUNDING,
     SURROUNDING_ROLES,
+    TEASER,
     is_hidden,
-    names_boilerplate,
-    names_comments,
-    names_teaser,
+    says,
 )
 
 _BLOCK_TAGS_TEXT = """
@@ -189,21 +191,28 @@ def _pass_over(page: Page, text: str) -> None:
         page.passed.append(text)
 
 
-_ONE_DIGIT = str.maketrans("123456789", "000000000")
-
-
 @lru_cache(maxsize=65_536)
 def _judge(own_class: str | None, own_id: str | None, role: str | None) -> tuple[str, bool, bool]:
     """What the names of an element say: those that say it is boilerplate, whether it is comments, or a teaser."""
     names = f"{own_class or ''} {own_id or ''}"
-    boilerplate, comments, teaser = _named(names.translate(_ONE_DIGIT))
-    return f"role={role}" if role in SURROUNDING_ROLES else names if boilerplate else "", comments, teaser
+    said = 0
+    for name in names.split():
+        said |= _SAID.get(name) or _learn(name)
+    comments = said & (COMMENTS | COMMENTARY) == COMMENTS
+    suspect = f"role={role}" if role in SURROUNDING_ROLES else names if said & BOILERPLATE else ""
+    return suspect, comments, bool(said & TEASER)
 
 
-@lru_cache(maxsize=65_536)
-def _named(names: str) -> tuple[bool, bool, bool]:
-    """What names say whose digits are all one: ids are numbered, and the numbers say nothing."""
-    return names_boilerplate(names), names_comments(names), names_teaser(names)
+# What names say that were met before: pages put ever new sets of names together, but the names are few.
+_SAID: dict[str, int] = {}
+_MAX_SAID = 65_536
+
+
+def _learn(name: str) -> int:
+    if len(_SAID) >= _MAX_SAID:
+        _SAID.clear()
+    _SAID[name] = said = says(name)
+    return said
 
 
 def _collapse(raw: str) -> str:

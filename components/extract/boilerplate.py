@@ -111,22 +111,21 @@ def is_hidden(style: str | None) -> bool:
     return style is not None and _HIDDEN_STYLE.search(style) is not None
 
 
-def names_boilerplate(class_and_id: str) -> bool:
-    """Tells whether the class and id attributes of an element name it as boilerplate."""
-    if not _CLASS_WORDS.isdisjoint(map(str.lower, _WORDS.findall(class_and_id))):
-        return True
-    return not _CLASS_NAMES.isdisjoint(class_and_id.lower().split())
+NAMED, BOILERPLATE, COMMENTS, COMMENTARY, TEASER = 1, 2, 4, 8, 16
+"""What one word of a class or id attribute says, as bits: that there is a name at all, that the element is boilerplate,
+that it is readers' comments, that it is not though it sounds so, that it is a foretaste of a text, perhaps another."""
 
 
-def names_teaser(class_and_id: str) -> bool:
-    """Tells whether the class and id attributes of an element name it as a foretaste of a text, perhaps another one."""
-    return "teaser" in class_and_id.lower()
-
-
-def names_comments(class_and_id: str) -> bool:
-    """Tells whether the class and id attributes of an element name it as readers' comments."""
-    names = class_and_id.lower()
-    return any(word in names for word in _COMMENTS) and "commentary" not in names
+def says(name: str) -> int:
+    """What one name of an element, a word of its class or id attribute, says."""
+    small = name.lower()
+    words = not _CLASS_WORDS.isdisjoint(map(str.lower, _WORDS.findall(name)))
+    said = NAMED | BOILERPLATE if words or small in _CLASS_NAMES else NAMED
+    if any(word in small for word in _COMMENTS):
+        said |= COMMENTS
+    if "commentary" in small:
+        said |= COMMENTARY
+    return said | TEASER if "teaser" in small else said
 
 
 def opens_boilerplate(line: str, columns: int) -> bool:

@@ -106,11 +106,13 @@ class Decoded:
         text: The page; undecodable bytes are U+FFFD.
         codec: Python codec that was used.
         reason: How it was found: bom, valid, header, meta or guess.
+        utf8: The text in UTF-8, where the page's own bytes are that; else None.
     """
 
     text: str
     codec: str
     reason: str
+    utf8: bytes | None = None
 
 
 def decode_page(payload: bytes, content_type: str = "") -> Decoded:
@@ -129,7 +131,7 @@ def decode_page(payload: bytes, content_type: str = "") -> Decoded:
     if _JIS_ESCAPE not in payload:  # the one encoding here whose bytes are all ASCII
         text = _strict(payload, "utf-8")
         if text is not None:
-            return Decoded(text, "utf-8", "valid")
+            return Decoded(text, "utf-8", "valid", payload)
     labels = _labels(payload, content_type)
     for reason, codec in labels.items():
         text = _labelled(payload, codec) if codec != _WEAK else None

@@ -7,7 +7,6 @@ The rules in the order they are tried: `payload` (the archive has no body that c
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,11 +17,11 @@ from components.crawl.urls import join
 from components.crawl.warc_read import Page
 from components.documents import Document, Dropped, Outcome, make_doc_id
 from components.extract.config import ExtractConfig
-from components.extract.decode import decode_page
+from components.extract.decode import Decoded, decode_page
 from components.extract.language import detect_language_and_script
 from components.extract.links import PageLinks, resolve
 from components.extract.nesting import open_tags
-from components.extract.reading import Reading, read_html
+from components.extract.reading import Reading, collector_at_rest, read_html
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _LOOKS_LIKE_HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
@@ -53,18 +52,9 @@ class GroupOutcome:
 
 
 def extract_group(group: PageGroup) -> GroupOutcome:
-    """Extracts some pages; what becomes of a page depends on that page alone.
-
-    The collector of cycles rests meanwhile: a page taken apart is thousands of small objects without a cycle, freed as
-    soon as the page is done, and looking through them again and again took a twentieth of the time.
-    """
-    was_collecting = gc.isenabled()
-    gc.disable()
-    try:
+    """Extracts some pages; what becomes of a page depends on that page alone."""
+    with collector_at_rest():
         return _extract_all(group)
-    finally:
-        if was_collecting:
-            gc.enable()
 
 
 def _extract_all(group: PageGroup) -> GroupOutcome:
@@ -87,10 +77,10 @@ def extract_page(page: Page, config: ExtractConfig) -> Document | Dropped:
 
 
 def _read(page: Page, config: ExtractConfig) -> Reading | _Refusal:
-    html = _decoded(page, config)
-    if isinstance(html, _Refusal):
-        return html
-    reading = read_html(html, page.url, page.headers, config.form, config.links)
+    decoded = _decoded(page, config)
+    if isinstance(decoded, _Refusal):
+        return decoded
+    reading = read_html(decoded.text, page.url, page.headers, config.form, config.links, decoded.utf8)
     return _judged(reading.text, config) or reading
 
 
@@ -128,7 +118,7 @@ class _Refusal(NamedTuple):
     threshold: str
 
 
-def _decoded(page: Page, config: ExtractConfig) -> str | _Refusal:
+def _decoded(page: Page, config: ExtractConfig) -> Decoded | _Refusal:
     """A page's HTML, if it is a page that can be read."""
     content_type = page.headers.get("content-type", "")
     if page.fault:
@@ -140,11 +130,10 @@ def _decoded(page: Page, config: ExtractConfig) -> str | _Refusal:
     if len(page.payload) > config.max_page_bytes:
         return _Refusal("page_bytes", str(len(page.payload)), str(config.max_page_bytes))
     decoded = decode_page(page.payload, content_type)
-    html = decoded.text
-    if has_giant_tag(html):
+    if has_giant_tag(decoded.text):
         return _Refusal("attributes", f"over {MANY_ATTRIBUTES}", str(MANY_ATTRIBUTES))
-    nesting = open_tags(html, page.payload if decoded.codec == "utf-8" else None)
-    return html if nesting <= _MAX_OPEN_TAGS else _Refusal("nesting", str(nesting), str(_MAX_OPEN_TAGS))
+    nesting = open_tags(decoded.text, decoded.utf8)
+    return decoded if nesting <= _MAX_OPEN_TAGS else _Refusal("nesting", str(nesting), str(_MAX_OPEN_TAGS))
 
 
 def _judged(text: str, config: ExtractConfig) -> _Refusal | None:

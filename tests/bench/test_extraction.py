@@ -64,8 +64,8 @@ def read_set(folder: Path) -> list[Task]:
 
 
 def ours(payloads: Sequence[bytes]) -> list[str]:
-    pages = (decode_page(payload).text for payload in payloads)
-    return [read_html(html).text if open_tags(html) <= 1000 else "" for html in pages]
+    pages = (decode_page(payload) for payload in payloads)
+    return [read_html(p.text, raw=p.utf8).text if open_tags(p.text, p.utf8) <= 1000 else "" for p in pages]
 
 
 def whole_step(payloads: Sequence[bytes]) -> list[str]:

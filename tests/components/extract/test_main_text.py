@@ -234,3 +234,26 @@ def test_any_soup_of_tags_is_read_without_a_crash_and_as_clean_lines(html: str) 
     main.title.encode()
     assert all(line == line.rstrip("\n") for line in main.text.split("\n"))
     assert read_html(html) == main
+
+
+def test_names_are_judged_alike_in_any_company() -> None:
+    alone = {name: _says_boilerplate(name) for name in ("post", "share-bar", "story2", "comments7")}
+    assert alone == {"post": False, "share-bar": True, "story2": False, "comments7": True}
+    assert _says_boilerplate("post story2 share-bar")
+    assert not _says_boilerplate("post story2")
+
+
+def test_a_commentary_is_no_comments_wherever_its_name_stands() -> None:
+    filler = "".join(
+        f"<p>Paragraph {n} of the article says something long enough to count as prose.</p>" for n in range(12)
+    )
+    own = "<p>What is said here is part of the text, whoever wrote it, and should be kept.</p>"
+    page = "<body><main>{}<div class='{}'>{}</div></main></body>"
+    assert "whoever wrote it" in read_html(page.format(filler, "commentary kommentar", own)).text
+    assert "whoever wrote it" not in read_html(page.format(filler, "kommentar", own)).text
+
+
+def _says_boilerplate(own_class: str) -> bool:
+    prose = "".join(f"<p>Sentence number {n}, long enough to count as prose on this page.</p>" for n in range(6))
+    marked = f"<div class='{own_class}'><p>A line within the element whose names are judged.</p></div>"
+    return "within the element" not in read_html(f"<body>{prose}{marked}{prose}</body>").text
