@@ -78,6 +78,9 @@ class Context(Protocol):
         that fit of the numbers in `allowed`; without any it waits for all.
         """
 
+    def device(self) -> str:
+        """What ranks of `launch` compute on: "cuda" or "cpu"."""
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Appends metrics to the step's journal."""
 
@@ -132,6 +135,12 @@ class LocalContext:
         from components.launching import launch_local
 
         return launch_local(fn, workers, self.channel, self.scratch)
+
+    def device(self) -> str:
+        """See `Context.device`."""
+        from components.launching import device_of
+
+        return device_of(0).partition(":")[0]
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Context.log`."""

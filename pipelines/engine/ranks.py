@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ WAIT_S = 0.5
 SAY_EVERY_S = 60.0
 NODE_WORDS = ("node died", "node was terminated", "node has died")
 """What Ray says of an actor's death when its machine went away."""
+NODE_NEWS_S = 3.0
+"""How long a loss may take to become known as that of a machine: its processes are missed before it is."""
 LAST_WORDS_S = 2.0
 """How long the peers of a failed rank get to fail too: the one that died tells more than those that lost it."""
 
@@ -124,7 +126,8 @@ def run_group(
         order = numbered(spots)
         seats = seated([spots[index] for index in order])
         _wait_for_all(
-            [actors[index].run.remote(job, seat, gpus) for index, (seat, gpus) in zip(order, seats, strict=True)]
+            [actors[index].run.remote(job, seat, gpus) for index, (seat, gpus) in zip(order, seats, strict=True)],
+            {spot.node for spot in spots},
         )
     finally:
         for actor in actors:
@@ -227,7 +230,7 @@ def _start(group: PlacementGroup, index: int, resources: Resources) -> Any:  # n
     return ray.remote(RankProcess).options(**options).remote()
 
 
-def _wait_for_all(running: list[Any]) -> None:
+def _wait_for_all(running: list[Any], nodes: Set[str]) -> None:
     """Waits for every rank; if some fail, raises the loss of a process before what its peers raised about it."""
     errors: list[Exception] = []
     while running:
@@ -240,16 +243,22 @@ def _wait_for_all(running: list[Any]) -> None:
             errors.append(error)
     lost = [error for error in errors if not isinstance(error, RayTaskError)]
     if lost:
-        raise _loss(lost) from lost[0]
+        raise _loss(lost, nodes) from lost[0]
     if errors:
         raise errors[0]
 
 
-def _loss(lost: Sequence[Exception]) -> RankLost:
-    """What became of the ranks whose process is gone: that of a machine explains the others."""
+def _loss(lost: Sequence[Exception], nodes: Set[str]) -> RankLost:
+    """What became of the ranks whose process is gone: the loss of a machine explains that of its processes."""
     for error in lost:
         if getattr(error, "preempted", False) or any(words in str(error) for words in NODE_WORDS):
             return NodeLost(f"the machine of a rank is gone: {_first_line(error)}")
+    deadline = time.monotonic() + NODE_NEWS_S
+    while time.monotonic() < deadline:
+        gone = nodes - {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if gone:
+            return NodeLost(f"the machine of a rank is gone: node {min(gone)}")
+        time.sleep(WAIT_S)
     return RankLost(f"the process of a rank is gone: {_first_line(lost[0])}")
 
 

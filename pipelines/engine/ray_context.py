@@ -100,6 +100,10 @@ class RayContext(LocalContext):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def device(self) -> str:
+        """See `Context.device`."""
+        return "cuda" if self.resources.gpus else "cpu"
+
     def _most(self, wished: int, allowed: Sequence[int]) -> int:
         """The wished ranks; where machines are missing and stay away, the most that are allowed and fit.
 
