@@ -29,6 +29,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from components.context import Rank
+from components.errors import ConfigError, MachineError
 from components.training.config import TrainingConfig
 from components.training.deepspeed_json import compare, deepspeed_json, effective_json
 from components.training.deepspeed_start import start_deepspeed
@@ -177,10 +178,32 @@ def _initialize(
 ) -> Any:  # noqa: ANN401  (DeepSpeed has no types)
     """Makes DeepSpeed's engine; what it prints goes to standard error."""
     deepspeed: Any = start_deepspeed(device)
+    if config.offload == "nvme":
+        _require_file_access(config)
     with redirect_stdout(sys.stderr):
         model.to(device)
         optimizer = make_optimizer(model, config)
         if config.zero_stage == 0 and dtype == torch.float16:
             model = autocast(model, dtype)  # DeepSpeed's own autocast brings a loss scale of its own
-        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=wanted, dist_init_required=False)
+        try:
+            engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=wanted, dist_init_required=False)
+        except ValueError as error:
+            if not config.deepspeed:
+                raise
+            raise ConfigError(
+                f"DeepSpeed refuses its settings: {' '.join(str(error).split())}.",
+                where=f"training.deepspeed={config.deepspeed}",
+                fix="correct or remove the entry",
+            ) from error
     return engine
+
+
+def _require_file_access(config: TrainingConfig) -> None:
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    if not AsyncIOBuilder().is_compatible():
+        raise MachineError(
+            "DeepSpeed cannot use an NVMe disk here: it finds no libaio to build its file access with.",
+            where=f"training.offload=nvme training.offload_folder={config.offload_folder}",
+            fix="install libaio (libaio-dev), or set training.offload=cpu",
+        )

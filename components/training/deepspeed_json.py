@@ -99,7 +99,7 @@ def _held(engine: Any) -> dict[str, Value]:  # noqa: ANN401
         "steps_per_print": engine.steps_per_print(),
         "wall_clock_breakdown": engine.wall_clock_breakdown(),
         "memory_breakdown": engine.memory_breakdown(),
-        "zero_optimization": config.zero_config.model_dump(mode="json"),
+        "zero_optimization": _both_names(config.zero_config),
         "aio": dict(config.aio_config),
         "data_types": {"grad_accum_dtype": config.grad_accum_dtype},
     }
@@ -111,6 +111,11 @@ def _held(engine: Any) -> dict[str, Value]:  # noqa: ANN401
         dtype = str(engine.torch_autocast_dtype()).removeprefix("torch.")
         result["torch_autocast"] = {"enabled": True, "dtype": dtype}
     return result
+
+
+def _both_names(section: Any) -> dict[str, Value]:  # noqa: ANN401
+    """A section under the names of its fields and under those that users write, `stage3_...` among them."""
+    return {**section.model_dump(mode="json"), **section.model_dump(mode="json", by_alias=True)}
 
 
 def _same_names(wanted: Value, held: Value) -> Value:

@@ -137,7 +137,7 @@ class NamedState:
                 ]
             else:
                 shares = self._flat_shares(layouts, self._offsets(index, layouts), partition.numel())
-            optimizer.spread(partition, shares, self._group)
+            optimizer.spread(partition, shares, self._group, self._device)
 
     def _offsets(self, index: int, layouts: list[Layout]) -> list[int]:
         """Where each parameter begins in the whole flat group at stages 1 and 2."""

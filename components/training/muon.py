@@ -87,11 +87,20 @@ class HybridMuon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "lr_ratio": lr_ratio, "betas": betas, "eps": eps})
         self.layouts: dict[Tensor, Layout] = dict(layouts.items())
-        self._shares: dict[Tensor, tuple[list[Share], dist.ProcessGroup | None]] = {}
+        self._shares: dict[Tensor, tuple[list[Share], dist.ProcessGroup | None, torch.device]] = {}
 
-    def spread(self, partition: Tensor, shares: Sequence[Share], group: dist.ProcessGroup | None) -> None:
-        """Tells what a flat partition of ZeRO consists of; `group` are the ranks that hold the other pieces."""
-        self._shares[partition] = (list(shares), group)
+    def spread(
+        self, partition: Tensor, shares: Sequence[Share], group: dist.ProcessGroup | None, device: torch.device
+    ) -> None:
+        """Tells what a flat partition of ZeRO consists of.
+
+        Args:
+            partition: What this rank steps.
+            shares: The parameters in it.
+            group: The ranks that hold the other pieces.
+            device: Where they exchange them; an offloaded partition lies elsewhere.
+        """
+        self._shares[partition] = (list(shares), group, device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -120,8 +129,10 @@ class HybridMuon(torch.optim.Optimizer):
         buffer.lerp_(gradient, 1 - momentum)
         update = gradient.lerp(buffer, momentum)
         if parameter in self._shares:
-            shares, ranks = self._shares[parameter]
-            _exchange(update, shares, ranks)
+            shares, ranks, device = self._shares[parameter]
+            moved = update.to(device)
+            _exchange(moved, shares, ranks)
+            update = moved.to(parameter.device)
         else:
             update = orthogonal(update, self.layouts[parameter])
         lr = group["lr"]

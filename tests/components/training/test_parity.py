@@ -20,7 +20,20 @@ SHARDED = {
     for name, changes in PLAIN.items()
     for stage, micro_batch in ((0, 4), (1, 2), (2, 4), (3, 2))
 }
-VARIANTS = {2: SHARDED, 1: {name: SHARDED[name] for name in SHARDED if name.startswith(("llama/muon", "gpt2/adamw"))}}
+OTHERS = {
+    "llama/adamw/offload/1": {"zero_stage": 1, "offload": "cpu"},
+    "llama/muon/offload/3": {"zero_stage": 3, "offload": "cpu", "optimizer": "muon"},
+    "llama/adamw/recompute/2": {"zero_stage": 2, "recompute": "blocks"},
+    "llama/adamw/recompute/3": {"zero_stage": 3, "recompute": "blocks"},
+    "llama/adamw/table/3": {
+        "zero_stage": 3,
+        "deepspeed": {"zero_optimization.stage3_max_live_parameters": "1000", "zero_optimization.overlap_comm": "true"},
+    },
+}
+VARIANTS = {
+    2: SHARDED | OTHERS,
+    1: {name: SHARDED[name] for name in SHARDED if name.startswith(("llama/muon", "gpt2/adamw"))},
+}
 
 
 def launch(tmp_path_factory, ranks, variants, **changes):
@@ -55,3 +68,13 @@ def test_both_optimizers_learn_and_not_the_same(plain):
         muon, adamw = plain[f"{family}/muon"]["losses"], plain[f"{family}/adamw"]["losses"]
         assert max(muon[-1], adamw[-1]) < 0.97 * adamw[0]
         assert muon[-1] != pytest.approx(adamw[-1], rel=1e-3)
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+@pytest.mark.parametrize(
+    "variant", [{}, {"engine": "deepspeed", "zero_stage": 1}, {"engine": "deepspeed", "zero_stage": 3}]
+)
+def test_compiled_blocks_follow_the_same_curve(tmp_path_factory, plain, variant):
+    compiled = launch(tmp_path_factory, 1, {"llama/adamw": {"compile": True, "recompute": "blocks", **variant}})
+    assert compiled["llama/adamw"]["losses"] == pytest.approx(plain["llama/adamw"]["losses"], rel=1e-6)
+    assert compiled["llama/adamw"]["weights"] == pytest.approx(plain["llama/adamw"]["weights"], abs=2e-5)
