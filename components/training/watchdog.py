@@ -6,8 +6,9 @@ passed fewest is the one that hangs; the others wait for it. After `training.han
 (or of an evaluation, or a save) each rank leaves the stacks of its threads in `scratch/heartbeats/` and on standard
 error, the first of them names who hangs, and all end: a rank that waits for ever holds its machines for ever.
 
-Python's own thread needs the interpreter. Where something holds it, a timer of the C library (`faulthandler`), wound
-up anew at every heartbeat, writes the stacks and ends the process a little later.
+Python's own thread needs the interpreter. Where something holds it, a timer in C (`faulthandler`), wound up anew at
+every heartbeat, writes the stacks; the process is ended by its launcher when another rank names it and ends, or at once
+where there is no other.
 
 The heartbeat of rank 0 also outlives a kill: the next session reads how far that one came, and how long it took.
 """
@@ -92,6 +93,8 @@ class Watchdog:
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "verdict.json").unlink(missing_ok=True)
         self._beat()
+        self._file = self._stacks.open("w")
+        self._wind_up()
         self._thread.start()
         return self
 
@@ -101,6 +104,7 @@ class Watchdog:
         self._ended.set()
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
+        self._file.close()
         self._beat()
 
     def at(self, place: str, step: int, anew: bool = False) -> None:
@@ -118,14 +122,21 @@ class Watchdog:
             self._since = now
 
     def _watch(self) -> None:
-        with self._stacks.open("w") as stacks:
-            while not self._ended.wait(self._interval):
-                self._beat()
-                if self._timeout_s and self._clock() - self._since > self._timeout_s:
-                    self._give_up()
-                    return
-                if self._timeout_s:
-                    faulthandler.dump_traceback_later(1.25 * self._timeout_s + VERDICT_WAIT_S, exit=True, file=stacks)
+        while not self._ended.wait(self._interval):
+            self._beat()
+            if self._timeout_s and self._left_s() < 0:
+                self._give_up()
+                return
+            self._wind_up()
+
+    def _left_s(self) -> float:
+        return self._timeout_s - (self._clock() - self._since)
+
+    def _wind_up(self) -> None:
+        """Sets the timer in C to a little after this thread would give up, if it could run."""
+        if self._timeout_s:
+            alone = self._rank.world_size == 1
+            faulthandler.dump_traceback_later(self._left_s() + 1.5 * self._interval, exit=alone, file=self._file)
 
     def _beat(self) -> None:
         now = self._clock()
@@ -139,8 +150,7 @@ class Watchdog:
     def _give_up(self) -> None:
         faulthandler.cancel_dump_traceback_later()
         self._beat()
-        with self._stacks.open("w") as stacks:
-            faulthandler.dump_traceback(stacks, all_threads=True)
+        faulthandler.dump_traceback(self._file, all_threads=True)
         print(f"rank {self._rank.rank} stands still:\n{self._stacks.read_text()}", file=sys.stderr, flush=True)
         sentence = self._verdict()
         if self._rank.folder is not None:
