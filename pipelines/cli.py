@@ -26,7 +26,20 @@ OVERRIDES = "settings as key=value, such as preset=small clean.min_chars=200; `h
 ARTIFACT = "STEP of the newest run, STEP@KEY with the first characters of its key, RUN:STEP, or a path in the store"
 _OVERRIDE = re.compile(r"[+~]*[A-Za-z_][\w./@-]*=")
 
-_OWN = ("accept", "artifacts", "chat", "data", "diff", "explain", "graph", "lineage", "run", "schedule", "submit")
+_OWN = (
+    "accept",
+    "artifacts",
+    "chat",
+    "data",
+    "diff",
+    "explain",
+    "export",
+    "graph",
+    "lineage",
+    "run",
+    "schedule",
+    "submit",
+)
 VERBS = {name: (name, name) for name in _OWN}
 VERBS |= {name: ("resume", name) for name in ("resume", "retry", "cancel", "attach")}
 """Module and function of a verb below `pipelines.verbs`; those that are not here are in `show`."""
@@ -169,6 +182,13 @@ def _add_models(verbs: Verbs) -> None:
     chat.add_argument("--model", metavar="FOLDER", help="a model folder instead of a stage of the newest run")
     chat.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default 0.7)")
     chat.add_argument("--seed", type=int, default=0, help="seed of the sampling (default 0)")
+    export = _verb(verbs, "export", "write a trained model as a Hugging Face folder for others, and read it back")
+    export.add_argument("artifact", metavar="ARTIFACT", help=f"{ARTIFACT}; or a model folder")
+    export.add_argument("folder", metavar="FOLDER", help="where to; must be new or empty")
+    export.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"), help="of weights (default fp32)")
+    export.add_argument(
+        "--shard-bytes", type=int, default=5_000_000_000, metavar="N", help="most bytes of a file (default 5 GB)"
+    )
 
 
 def _add_schedule(verbs: Verbs) -> None:

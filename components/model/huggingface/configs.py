@@ -75,8 +75,8 @@ def lost_fields(kind: Kind, config: ModelConfig) -> list[str]:
     if foreign:
         return foreign
     read = read_values(kind, write_values(kind, config), Path("config.json"))
-    if kind.zero_bias:  # of this the weights tell
-        read = dataclasses.replace(read, logits_bias=config.logits_bias)
+    if kind.zeros:  # of this the weights tell
+        read = dataclasses.replace(read, **{kind.zeros.ours: getattr(config, kind.zeros.ours)})
     back = _essence(read)
     return [name for name, value in _essence(config).items() if name not in back or back[name] != value]
 
@@ -87,6 +87,8 @@ def write_values(kind: Kind, config: ModelConfig, head: str = LANGUAGE, dtype: s
     values: dict[str, object] = {"architectures": [kind.heads.get(head, "")], "model_type": kind.model_type}
     for field in kind.fields:
         value = own[field.ours] if field.words is None else field.words[str(own[field.ours])][0]
+        if isinstance(value, int) and value < field.least:
+            value = field.least
         values |= dict.fromkeys((field.theirs, *field.twins), value)
     values |= {name: allowed[0] for name, allowed in kind.wanted.items()}
     values |= kind.told

@@ -65,7 +65,7 @@ def save_model(
         StepError: If the tokenizer is not there or has more tokens than the model has embeddings.
     """
     config, state = model if isinstance(model, tuple) else (model.config, model.state_dict())
-    head = _head_of(state)
+    head = head_of(state)
     kind, obstacle = kind_for(config, head)
     copy_tokenizer(tokenizer, folder, config.vocab_size)
     tensors = dict(state) if kind is None else to_hugging_face(config, state)
@@ -174,15 +174,15 @@ def to_hugging_face(config: ModelConfig, state: Weights) -> dict[str, Tensor]:
     Raises:
         StepError: If no class has this config.
     """
-    kind, obstacle = kind_for(config, _head_of(state))
+    kind, obstacle = kind_for(config, head_of(state))
     if kind is None:
         raise StepError(f"No class of transformers has {obstacle}.", where="model", fix="choose another value")
     tensors = to_theirs(config, kind.rules, state)
     if not config.tie_embeddings:
         # A config that does not tie the output ties nothing else either: both stacks of a BART want their own table.
         tensors |= {name: tensors[first].clone() for name, first in kind.copies.items() if first in tensors}
-    if kind.zero_bias and kind.zero_bias not in tensors:
-        tensors[kind.zero_bias] = torch.zeros(1, config.vocab_size)
+    if kind.zeros and kind.zeros.theirs not in tensors:
+        tensors[kind.zeros.theirs] = torch.zeros(kind.zeros.shape(config))
     return tensors
 
 
@@ -301,13 +301,23 @@ def _settled(folder: Path, kind: Kind, config: ModelConfig, tensors: Weights) ->
         tied = torch.equal(tensors[output], tensors[_table(kind)])
     if not tied and output not in tensors and "score.weight" not in tensors:
         raise unusable(folder, f"has no {output}, though its embeddings are not tied")
-    bias = bool(kind.zero_bias) and kind.zero_bias in tensors and bool(tensors[kind.zero_bias].any())
-    return dataclasses.replace(config, tie_embeddings=tied, logits_bias=bias)
+    return _without_zeros(kind, dataclasses.replace(config, tie_embeddings=tied), tensors)
+
+
+def _without_zeros(kind: Kind, config: ModelConfig, tensors: Weights) -> ModelConfig:
+    zeros = kind.zeros
+    if zeros is None or zeros.theirs not in tensors:
+        return config
+    tensor = tensors[zeros.theirs]
+    if not tensor.any() and tensor.shape == zeros.shape(config):
+        return dataclasses.replace(config, **{zeros.ours: type(getattr(config, zeros.ours))(0)})
+    return dataclasses.replace(config, **{zeros.ours: getattr(config, zeros.ours) or True})  # type: ignore[arg-type]
 
 
 def _check_rest(folder: Path, kind: Kind, tensors: Weights, used: set[str]) -> None:
     """Refuses tensors that no parameter of ours took, unless nothing depends on them."""
-    silent = re.compile("|".join((*kind.unread, r"score\.weight", re.escape(kind.output), re.escape(kind.zero_bias))))
+    others = (kind.output, "score.weight", kind.zeros.theirs if kind.zeros else "score.weight")
+    silent = re.compile("|".join((*kind.unread, *map(re.escape, others))))
     for name in sorted(set(tensors) - used):
         first = kind.copies.get(name, "")
         if first in tensors:
@@ -335,7 +345,8 @@ def _modern(name: str) -> str:
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def _head_of(state: Mapping[str, Tensor]) -> str:
+def head_of(state: Mapping[str, Tensor]) -> str:
+    """What stands on the backbone of a model with these weights of ours."""
     if "score.weight" in state:
         return SCALAR
     return CLASSIFIER if "classifier.weight" in state else LANGUAGE

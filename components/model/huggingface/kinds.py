@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from components.model.config import ModelConfig
 from components.model.huggingface import names
 from components.model.huggingface.forms import Rule
 
@@ -37,6 +38,7 @@ class Field:
         default: What transformers takes where the key is missing or null, or how it is worked out from the others.
         twins: Further keys that hold the same value; a model in which they differ is none of ours.
         words: For names: our word to theirs, the first of which is written.
+        least: Smallest number that they can have.
     """
 
     ours: str
@@ -44,6 +46,22 @@ class Field:
     default: object | Callable[[Values], object] = NEEDED
     twins: tuple[str, ...] = ()
     words: Mapping[str, tuple[str, ...]] | None = None
+    least: int = 0
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """A tensor that every folder of a type has, and that is all zeros where our model has no such parameter.
+
+    Attributes:
+        theirs: Its name.
+        ours: Our setting that says whether there is one; false or 0 if not.
+        shape: Of the zeros.
+    """
+
+    theirs: str
+    ours: str
+    shape: Callable[[ModelConfig], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ class Kind:
         foreign: Values of our settings for which the type computes something else.
         prefix: Begins the names of the backbone; the folder of a bare backbone leaves it out.
         output: Name of the output projection.
-        zero_bias: Name of a bias of the logits that every folder of the type has, mostly all zeros; empty if none.
+        zeros: A tensor that may be all zeros for want of one of ours.
         copies: Further names of a tensor by the name of the first, for what transformers ties together; where nothing
             is tied they are written too.
         unread: Patterns of tensors that no logit depends on.
@@ -81,7 +99,7 @@ class Kind:
     foreign: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     prefix: str = "model."
     output: str = "lm_head.weight"
-    zero_bias: str = ""
+    zeros: Zeros | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     rope_theta: float = 0.0
@@ -243,7 +261,7 @@ BERT = Kind(
         Field("norm_eps", "layer_norm_eps", 1e-12),
         Field("tie_embeddings", "tie_word_embeddings", True),
         Field("activation", "hidden_act", "gelu", words=PLAIN),
-        Field("num_token_types", "type_vocab_size", 2),
+        Field("num_token_types", "type_vocab_size", 2, least=1),
         Field("dropout", "hidden_dropout_prob", 0.1),
     ),
     same=_MULTI_HEAD,
@@ -255,6 +273,7 @@ BERT = Kind(
     told={"attention_probs_dropout_prob": 0.0},
     prefix="bert.",
     output="cls.predictions.decoder.weight",
+    zeros=Zeros("bert.embeddings.token_type_embeddings.weight", "num_token_types", lambda config: (1, config.dim)),
     copies={"cls.predictions.decoder.bias": "cls.predictions.bias"},
     unread=(
         r"bert\.embeddings\.position_ids",
@@ -278,6 +297,7 @@ _TRANSLATOR_FIELDS = (
     Field("dropout", "dropout", 0.1),
 )
 _TRANSLATOR = {**_MULTI_HEAD, "norm_eps": 1e-5}
+_LOGITS_BIAS = Zeros("final_logits_bias", "logits_bias", lambda config: (1, config.vocab_size))
 _SHARED = {f"model.{side}.embed_tokens.weight": "model.shared.weight" for side in ("encoder", "decoder")}
 
 MARIAN = Kind(
@@ -288,7 +308,7 @@ MARIAN = Kind(
     fields=(Field("vocab_size", "vocab_size", twins=("decoder_vocab_size",)), *_TRANSLATOR_FIELDS),
     same=_TRANSLATOR,
     wanted={"share_encoder_decoder_embeddings": (True,), "normalize_before": (False, None)},
-    zero_bias="final_logits_bias",
+    zeros=_LOGITS_BIAS,
     copies=_SHARED,
     unread=(r"model\.(en|de)coder\.embed_positions\.weight",),
 )
@@ -301,7 +321,7 @@ BART = Kind(
     fields=(Field("vocab_size", "vocab_size", 50265), *_TRANSLATOR_FIELDS),
     same={**_TRANSLATOR, "positions": "learned", "embed_norm": True},
     wanted={"normalize_before": (False, None), "normalize_embedding": (True, None)},
-    zero_bias="final_logits_bias",
+    zeros=_LOGITS_BIAS,
     copies=_SHARED,
 )
 
