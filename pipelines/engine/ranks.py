@@ -37,8 +37,8 @@ WAIT_S = 0.5
 SAY_EVERY_S = 60.0
 NODE_WORDS = ("node died", "node was terminated", "node has died")
 """What Ray says of an actor's death when its machine went away."""
-NODE_NEWS_S = 3.0
-"""How long a loss may take to become known as that of a machine: its processes are missed before it is."""
+NODE_NEWS_S = 20.0
+"""How long the loss of a machine takes to be known: its processes are missed at once, it after some silent checks."""
 LAST_WORDS_S = 2.0
 """How long the peers of a failed rank get to fail too: the one that died tells more than those that lost it."""
 
@@ -253,7 +253,7 @@ def _loss(lost: Sequence[Exception], nodes: Set[str]) -> RankLost:
     for error in lost:
         if getattr(error, "preempted", False) or any(words in str(error) for words in NODE_WORDS):
             return NodeLost(f"the machine of a rank is gone: {_first_line(error)}")
-    deadline = time.monotonic() + NODE_NEWS_S
+    deadline = time.monotonic() + (NODE_NEWS_S if len(nodes) > 1 else 0.0)
     while time.monotonic() < deadline:
         gone = nodes - {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         if gone:
