@@ -3,7 +3,7 @@
 The artifact:
     scores.json         for classifier, bag of words and majority: accuracy with its standard error, and macro F1
     predictions.json    id, label and what was said of every held-out text
-    table.json          the scores as a table
+    tables.json         the scores as a table
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from components.classify.config import EvaluateClassifierConfig
 from components.context import Context, Json, Metrics
 from components.errors import StepError
 from components.publish import publish_json
-from components.score_table import number, publish_table
+from components.score_table import ScoreTable, number, publish_tables
 
 if TYPE_CHECKING:
     from components.labelled.table import Labelled
@@ -118,12 +118,12 @@ def _publish(
         {"id": row.id, "label": row.label, "said": one} for row, one in zip(asked, ours, strict=True)
     ]
     publish_json(ctx.output / "predictions.json", predictions)
-    rows = [
-        [NAMES[name], f"{number(values['accuracy'])} +- {number(values['accuracy_error'])}", number(values["f1"])]
+    rows = tuple(
+        (NAMES[name], f"{number(values['accuracy'])} +- {number(values['accuracy_error'])}", number(values["f1"]))
         for name, values in scores.items()
-    ]
+    )
     title = f"Labels of {len(asked)} held-out texts"
-    publish_table(ctx.output, title, ["classifier", "accuracy", "macro F1"], rows, _NOTE)
+    publish_tables(ctx.output, [ScoreTable(title, ("classifier", "accuracy", "macro F1"), rows, _NOTE)])
     wrong = [(row, one) for row, one in zip(asked, ours, strict=True) if row.label != one][: config.mistakes]
     for row, one in wrong:
         ctx.text("mistake", f"{row.label}, not {one}: {row.text[:200]}", 0)

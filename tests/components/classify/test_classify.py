@@ -105,7 +105,7 @@ def test_it_is_judged_beside_a_bag_of_words_and_the_most_frequent_label(trained,
     context = local_context("evaluate_classifier", tmp_path)
     metrics = evaluate_classifier(context, EvaluateClassifierConfig(), trained[1], texts)
     scores = json.loads((context.output / "scores.json").read_text())
-    table = json.loads((context.output / "table.json").read_text())
+    [table] = json.loads((context.output / "tables.json").read_text())
     predictions = json.loads((context.output / "predictions.json").read_text())
     asked = read_labelled(texts / "held_out.arrow")
     assert [row["label"] for row in predictions] == [row.label for row in asked]

@@ -1,0 +1,1 @@
+"""An encoder-decoder that writes one text of another, and how good its texts are."""

@@ -1,0 +1,94 @@
+"""Translation as a `Task`: the cross-entropy of each target token, given the source and the target before it.
+
+The pairs of a step are sorted by length before they are cut into micro-batches, so little is padding, and dealt out so
+that every rank gets long and short ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from components.context import derive_seed
+from components.model.loss import IGNORED
+from components.objectives.pairs import lay_out_pairs
+from components.posttrain.packing import shuffled
+from components.training.config import TrainingConfig
+from components.training.engine import Engine
+from components.training.loop import Batch, to_device
+from components.translate.data import Encoded
+
+
+class Translation:
+    """See `components.training.loop.Task`.
+
+    Args:
+        config: Batch and micro-batch.
+        train: Pairs to learn from.
+        held_out: Pairs to score.
+        seed: Chooses the order of the pairs.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, train: Sequence[Encoded], held_out: Sequence[Encoded], seed: int
+    ) -> None:
+        self._config, self._train, self._seed = config, train, seed
+        self._held_out = sorted(held_out, key=lambda pair: pair.size)
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
+        """This rank's share of the step's pairs: every `world_size`-th micro-batch in order of length."""
+        pairs = sorted(self._pairs(step), key=lambda pair: pair.size)
+        micro = self._config.micro_batch
+        cuts = [pairs[first : first + micro] for first in range(0, len(pairs), micro)]
+        return [_lay_out(cut) for cut in cuts[rank::world_size]]
+
+    def units(self, step: int) -> float:
+        """Target tokens of the step."""
+        return float(sum(len(pair.target) for pair in self._pairs(step)))
+
+    def tokens(self, step: int) -> int:
+        """Tokens of sources and targets in the step, padding not counted."""
+        return sum(pair.size for pair in self._pairs(step))
+
+    def loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Summed cross-entropy of the targets in nats."""
+        read = (batch["sources_BS"], batch["tokens_BT"], batch["targets_BT"])
+        loss: Tensor = module(*read, source_segments_BS=batch["source_segments_BS"])
+        return loss
+
+    def evaluate(self, engine: Engine, step: int) -> dict[str, float]:
+        """Nats per target token of the held-out pairs, batches dealt out to the ranks.
+
+        Every rank makes equally many passes: past the last pair it reads the last one and scores nothing.
+        """
+        micro, nats = self._config.micro_batch, 0.0
+        for first in range(0, len(self._held_out), micro * engine.world_size):
+            start = first + engine.rank * micro
+            pairs = self._held_out[start : start + micro]
+            batch = _lay_out(pairs or self._held_out[-1:])
+            if not pairs:
+                batch["targets_BT"].fill_(IGNORED)
+            nats += float(self.loss(engine.module, to_device(batch, engine.device)))
+        [total] = engine.sum_over_ranks([nats])
+        return {"val_loss": total / sum(len(pair.target) for pair in self._held_out)}
+
+    def epochs(self, steps: int) -> float:
+        """Passes over the pairs that so many steps make."""
+        return steps * self._config.batch_size / len(self._train)
+
+    def _pairs(self, step: int) -> list[Encoded]:
+        size, total = self._config.batch_size, len(self._train)
+        return [self._train[self._item(position, total)] for position in range(step * size, (step + 1) * size)]
+
+    def _item(self, position: int, total: int) -> int:
+        epoch, place = divmod(position, total)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, shuffled(total, derive_seed(self._seed, epoch))
+        return int(self._order[place])
+
+
+def _lay_out(pairs: Sequence[Encoded]) -> Batch:
+    return lay_out_pairs([pair.source for pair in pairs], [pair.target for pair in pairs])
