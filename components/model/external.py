@@ -124,7 +124,7 @@ class _External(nn.Module):
     def __init__(self, inner: PreTrainedModel, head: str) -> None:
         super().__init__()
         self.inner = inner
-        self.config = _config_of(inner, head)
+        self.config = _config_of(inner.config, head, inner.get_input_embeddings().weight.shape[0])
         self._takes_positions = "position_ids" in inspect.signature(inner.base_model.forward).parameters
         self._takes_documents = _takes_documents(inner) if self._takes_positions else False
 
@@ -276,6 +276,30 @@ class ExternalScalar(_External):
         return values_BT
 
 
+def read_external_config(folder: Path) -> ExternalConfig:
+    """The shape of a causal language model of any type that transformers knows, without its weights.
+
+    Raises:
+        StepError: If it knows none for the folder.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if type(config) not in AutoModelForCausalLM._model_mapping:
+            raise ValueError(f"no causal language model of the type {config.model_type}")
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable(folder, f"cannot be loaded by transformers ({_first_line(error)})") from error
+    return _config_of(config, LANGUAGE, config.get_text_config().vocab_size)
+
+
+def build_external(config: ExternalConfig) -> ExternalModel:
+    """A model of this shape, to be filled with weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    return ExternalModel(AutoModelForCausalLM.from_config(AutoConfig.for_model(**json.loads(config.values))))
+
+
 def load_external(folder: Path) -> ExternalModel:
     """Loads a causal language model of any type that transformers knows, in fp32.
 
@@ -355,8 +379,7 @@ def _load(folder: Path, kind: type) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise _unusable(folder, f"cannot be loaded by transformers ({first})") from error
+        raise _unusable(folder, f"cannot be loaded by transformers ({_first_line(error)})") from error
     lacking = sorted(told["missing_keys"]) or sorted(str(key) for key in told["mismatched_keys"])
     if lacking:
         raise _unusable(folder, f"has no fitting weights for {lacking[0]}")
@@ -394,17 +417,22 @@ def _publish(inner: PreTrainedModel, folder: Path, shard_bytes: int) -> None:
             os.replace(path, folder / path.name)
 
 
-def _config_of(inner: PreTrainedModel, head: str) -> ExternalConfig:
-    config = inner.config.get_text_config()
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _config_of(theirs: PretrainedConfig, head: str, vocab_size: int) -> ExternalConfig:
+    config = theirs.get_text_config()
     lengths = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len"))
     return ExternalConfig(
-        model_type=inner.config.model_type,
+        model_type=theirs.model_type,
         head=head,
-        vocab_size=inner.get_input_embeddings().weight.shape[0],
+        vocab_size=vocab_size,
         dim=config.hidden_size,
         num_layers=config.num_hidden_layers,
         max_length=next((length for length in lengths if length), UNLIMITED),
-        values=json.dumps(inner.config.to_dict(), default=str),
+        values=json.dumps(theirs.to_dict(), default=str),
     )
 
 

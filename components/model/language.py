@@ -22,6 +22,7 @@ from components.model.external import (
     ExternalConfig,
     ExternalModel,
     ExternalScalar,
+    build_external,
     load_external,
     load_external_scalar,
     save_external,
@@ -51,6 +52,13 @@ def load_language_model(folder: Path) -> LanguageModel:
             fix="give the folder of a decoder (a bert is fine-tuned by the recipe encoder)",
         )
     return model
+
+
+def build_language_model(config: AnyConfig) -> LanguageModel:
+    """A model of this shape, to be filled with weights."""
+    if isinstance(config, ExternalConfig):
+        return build_external(config)
+    return Transformer(config, torch.Generator())
 
 
 def load_scalar_model(folder: Path) -> AnyScalar:

@@ -19,23 +19,28 @@ if TYPE_CHECKING:
     from components.tokenizer.load import TextTokenizer
 
 
-def check_start(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path, rows: Path | None) -> None:
-    """Refuses what cannot come to a good end.
+def check_start(
+    ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path, rows: Path | None, start: Path | None = None
+) -> None:
+    """Refuses what cannot come to a good end. The memory of a model type that is not ours is not estimated.
 
     Raises:
         StepError: If the vocabularies do not match, or the tokens hold no row.
         MachineError: If the training does not fit its device, or the device lacks the precision asked for.
     """
+    from components.pretrain.start import read_shape
     from components.shards.loader import Loader, TokenRows
     from components.shards.schedule import Schedule
     from components.tokenizer.load import TextTokenizer
     from components.training.room import check_room, device_of_ranks
 
     check_tokenizer(tokens, tokenizer)
-    shape = model_shape(config.model, TextTokenizer.from_folder(tokenizer))
+    text = TextTokenizer.from_folder(tokenizer)
+    shape = read_shape(start, config, tokenizer) if start else model_shape(config.model, text)
     Loader.open(tokens, Schedule(0, config.training.batch_size, config.length, config.mixture), rows)
     TokenRows.open(tokens / "val", config.length, config.eval_documents)
-    check_room(shape, config.training, config.length, device_of_ranks(ctx.device()), "pretrain.training")
+    if isinstance(shape, ModelConfig):
+        check_room(shape, config.training, config.length, device_of_ranks(ctx.device()), "pretrain.training")
 
 
 def check_tokenizer(tokens: Path, tokenizer: Path) -> None:

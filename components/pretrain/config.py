@@ -23,6 +23,8 @@ class PretrainConfig:
     Attributes:
         model: Shape of the model; its vocabulary is the tokenizer's where `model.vocab_size` is 0.
         training: Steps, batch, learning rate, engine. A sequence of `batch_size` is one row of `length` tokens.
+        init: Folder of a model to go on from, ours or any that transformers loads, instead of weights drawn anew;
+            `model` is not used then.
         length: Tokens the model sees at once.
         objective: "next-token", "masked" (BERT's: hidden tokens are said again, for model.family=bert) or "span" (T5's:
             spans taken out of a row are written, for model.family=encoder-decoder).
@@ -46,6 +48,7 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     length: int = 256
+    init: str | None = added(None)
     objective: str = added("next-token")
     mask_fraction: float = added(0.15)
     whole_words: str = added("none")
@@ -61,13 +64,9 @@ class PretrainConfig:
     seed: int = 17
 
     def __post_init__(self) -> None:
-        require(
-            2 <= self.length <= self.model.max_length,
-            "pretrain.length",
-            self.length,
-            f"must be at least 2 and at most pretrain.model.max_length={self.model.max_length}",
-            f"pretrain.length={self.model.max_length}",
-        )
+        require(self.length >= 2, "pretrain.length", self.length, "must be at least 2", "pretrain.length=256")
+        if self.init is None:
+            self._check_model()
         require(
             self.eval_documents is None or self.eval_documents >= 1,
             "pretrain.eval_documents",
@@ -80,13 +79,6 @@ class PretrainConfig:
         for name in ("sample_tokens", "sample_temperature", "loader_threads"):
             value = getattr(self, name)
             require(value >= 0, f"pretrain.{name}", value, "must be 0 or more", f"pretrain.{name}=1")
-        require(
-            self.sample_tokens < self.model.max_length,
-            "pretrain.sample_tokens",
-            self.sample_tokens,
-            f"must be below pretrain.model.max_length={self.model.max_length}",
-            "pretrain.sample_tokens=48",
-        )
 
     @property
     def num_masks(self) -> int:
@@ -95,9 +87,23 @@ class PretrainConfig:
             return 0
         return 1 if self.objective == "masked" else num_gaps(self.length, self.mask_fraction, self.span_length)[1]
 
-    def _check_objective(self) -> None:
+    def _check_model(self) -> None:
+        """What must hold between the rows and a model that is made here; of one that goes on its folder tells."""
         require_choice("pretrain.objective", self.objective, tuple(OBJECTIVES))
-        require_choice("pretrain.whole_words", self.whole_words, WHOLE_WORDS)
+        require(
+            self.length <= self.model.max_length,
+            "pretrain.length",
+            self.length,
+            f"must be at most pretrain.model.max_length={self.model.max_length}",
+            f"pretrain.length={self.model.max_length}",
+        )
+        require(
+            self.sample_tokens < self.model.max_length,
+            "pretrain.sample_tokens",
+            self.sample_tokens,
+            f"must be below pretrain.model.max_length={self.model.max_length}",
+            "pretrain.sample_tokens=48",
+        )
         families, family = OBJECTIVES[self.objective], self.model.family
         fitting = next(name for name, able in OBJECTIVES.items() if family in able)
         require(
@@ -107,6 +113,10 @@ class PretrainConfig:
             f"cannot be learned by pretrain.model.family={family}: it is for {' and '.join(families)}",
             f"pretrain.objective={fitting}, or pretrain.model.family={families[0]}",
         )
+
+    def _check_objective(self) -> None:
+        require_choice("pretrain.objective", self.objective, tuple(OBJECTIVES))
+        require_choice("pretrain.whole_words", self.whole_words, WHOLE_WORDS)
         fraction, rule = self.mask_fraction, "must lie between 0 and 1"
         require(0 < fraction < 1, "pretrain.mask_fraction", fraction, rule, "pretrain.mask_fraction=0.15")
         rule, fix = "must be at least 1", "pretrain.span_length=3"

@@ -6,12 +6,10 @@ every weight anew, and all ranks would have to walk in step.
 
 from __future__ import annotations
 
-import torch
-
 from components.context import Rank, derive_seed
-from components.model.config import ModelConfig, SamplingConfig
+from components.model.config import SamplingConfig
 from components.model.generate import generate
-from components.model.transformer import Transformer
+from components.model.language import AnyConfig, build_language_model
 from components.pretrain.config import PretrainConfig
 from components.tokenizer.load import TextTokenizer
 from components.tokenizer.special import BOS, EOS
@@ -30,7 +28,7 @@ class Sampler:
     """
 
     def __init__(
-        self, config: PretrainConfig, shape: ModelConfig, tokenizer: TextTokenizer, rank: Rank, seed: int
+        self, config: PretrainConfig, shape: AnyConfig, tokenizer: TextTokenizer, rank: Rank, seed: int
     ) -> None:
         self.samples: list[dict[str, str]] = []
         self.step = -1
@@ -46,7 +44,7 @@ class Sampler:
         weights = engine.full_weights()
         if self._rank.rank != 0:
             return
-        replica = Transformer(self._shape, torch.Generator())
+        replica = build_language_model(self._shape).eval()
         copy_weights(weights, replica)
         room = self._shape.max_length - max(map(len, self._prompts))
         sampling = SamplingConfig(temperature=config.sample_temperature, max_new_tokens=min(config.sample_tokens, room))

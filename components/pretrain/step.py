@@ -20,8 +20,15 @@ from components.pretrain.config import PretrainConfig
 VERSION = 2
 
 
-def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path, rows: Path | None = None) -> Metrics:
-    """Trains a language model from scratch.
+def pretrain(
+    ctx: Context,
+    config: PretrainConfig,
+    tokens: Path,
+    tokenizer: Path,
+    rows: Path | None = None,
+    start: Path | None = None,
+) -> Metrics:
+    """Trains a language model, from scratch or on from where another training ended.
 
     Args:
         ctx: The step's context.
@@ -29,6 +36,7 @@ def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path
         tokens: Tokens artifact, with `train` and `val`.
         tokenizer: Tokenizer artifact the tokens were made with; travels with the model.
         rows: Pack artifact made of the tokens; without one, all documents are joined and cut every `length` tokens.
+        start: Model folder to go on from; the same as `config.init`, as an input.
 
     Returns:
         val_bpb (bits per byte of the validation split; for other objectives than the next token val_loss, nats per
@@ -37,7 +45,8 @@ def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path
 
     Raises:
         StepError: If a token shard is not as it was written, the tokenizer lacks masks, a split has too few tokens, or
-            too many steps had a gradient that is not finite, or the tokenizer is not that of the tokens.
+            too many steps had a gradient that is not finite, or the tokenizer is not that of the tokens or of the model
+            to go on from.
         MachineError: If the device lacks the memory or the precision; known before any rank starts.
         Preempted: If the run was asked to stop; a checkpoint is saved.
     """
@@ -47,11 +56,13 @@ def pretrain(ctx: Context, config: PretrainConfig, tokens: Path, tokenizer: Path
 
     seeds = {name: ctx.seed(name) for name in ("weights", "rows", "samples", "hidden", "dropout")}
     check_tokens(tokens, config.verify == "full", ("train", "val"))
+    start = start or (Path(config.init) if config.init else None)
+    check_start(ctx, config, tokens, tokenizer, rows, start)
     _check_masks(config, tokenizer)
-    check_start(ctx, config, tokens, tokenizer, rows)
-    job = Job(config, tokens, tokenizer, rows, ctx.output, ctx.scratch, seeds)
+    job = Job(config, tokens, tokenizer, rows, ctx.output, ctx.scratch, seeds, start)
     ranks = config.training.ranks
-    ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
+    going_on = "; going on from a model, whose shape is kept: pretrain.model is not used" if start else ""
+    ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}{going_on}")
     return cast(Metrics, ctx.launch(partial(run_rank, job), ranks, config.training.allowed_ranks()))
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from components.context import Json, Rank, derive_seed
-from components.model.config import ModelConfig
-from components.model.huggingface import save_model
+from components.model.language import AnyConfig, save_language_model
 from components.model.transformer import build_model
 from components.pretrain.checks import model_shape
 from components.pretrain.config import PretrainConfig
 from components.pretrain.masked import MaskedWords
 from components.pretrain.sampling import Sampler
 from components.pretrain.spans import Gaps
+from components.pretrain.start import Trainable, load_start
 from components.pretrain.task import NextToken
 from components.publish import publish_json
 from components.shards.loader import Loader, TokenRows
@@ -39,6 +39,7 @@ class Job:
         output: Where rank 0 writes the artifact.
         scratch: Where checkpoints live.
         seeds: Of "weights", "rows", "samples", "hidden" (what masks and gaps hide) and "dropout".
+        start: Model folder to go on from, if the weights are not drawn anew.
     """
 
     config: PretrainConfig
@@ -48,18 +49,18 @@ class Job:
     output: Path
     scratch: Path
     seeds: Mapping[str, int]
+    start: Path | None = None
 
 
 def run_rank(job: Job, rank: Rank) -> Json:
     """Trains on one rank of a `launch`; returns the step's metrics."""
     job = replace(job, config=replace(job.config, training=job.config.training.on_ranks(rank.world_size)))
     text = TextTokenizer.from_folder(job.tokenizer)
-    shape = model_shape(job.config.model, text)
-    loader, validation = _open(job)
-    sampler = Sampler(_sampled(job.config), shape, text, rank, job.seeds["samples"])
-    task = _task(job, loader, validation, text, sampler)
     torch.manual_seed(derive_seed(job.seeds["dropout"], rank.rank))
-    model = build_model(shape, torch.Generator().manual_seed(job.seeds["weights"]))
+    model = _model(job, text)
+    loader, validation = _open(job)
+    sampler = Sampler(_sampled(job.config), model.config, text, rank, job.seeds["samples"])
+    task = _task(job, loader, validation, text, sampler)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     engine = make_engine(model, job.config.training, rank)
     try:
@@ -68,7 +69,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
         if sampler.step != result.steps:  # a checkpoint held the whole training: nothing was evaluated here
             sampler.write(engine, result.steps)
         if rank.rank == 0:
-            _publish(job, shape, weights, result, sampler)
+            _publish(job, rank, model.config, weights, result, sampler)
     finally:
         task.close()
         engine.close()
@@ -78,6 +79,14 @@ def run_rank(job: Job, rank: Rank) -> Json:
 def schedule_of(config: PretrainConfig, seed: int) -> Schedule:
     """What the order of the rows depends on; `seed` is the step's seed "rows"."""
     return Schedule(seed, config.training.batch_size, config.length, config.mixture)
+
+
+def _model(job: Job, tokenizer: TextTokenizer) -> Trainable:
+    """The model to train: one that goes on, or one whose weights are drawn anew."""
+    if job.start is not None:
+        return load_start(job.start, job.config.objective)
+    shape = model_shape(job.config.model, tokenizer)
+    return build_model(shape, torch.Generator().manual_seed(job.seeds["weights"]))
 
 
 def _open(job: Job) -> tuple[Loader, TokenRows]:
@@ -103,9 +112,11 @@ def _sampled(config: PretrainConfig) -> PretrainConfig:
 
 
 def _publish(
-    job: Job, shape: ModelConfig, weights: Mapping[str, Tensor], result: TrainResult, sampler: Sampler
+    job: Job, rank: Rank, shape: AnyConfig, weights: Mapping[str, Tensor], result: TrainResult, sampler: Sampler
 ) -> None:
-    save_model((shape, weights), job.output / "model", job.tokenizer)
+    sentence = save_language_model(shape, weights, job.output / "model", job.tokenizer)
+    if sentence:
+        rank.channel.text("model", sentence, result.steps)
     publish_json(job.output / "curve.json", result.curve)
     publish_json(job.output / "samples.json", {"step": result.steps, "samples": sampler.samples})
     order = schedule_of(job.config, job.seeds["rows"]).to_json()

@@ -18,6 +18,7 @@ from components.sft.step import sft
 from pipelines.config import Settings
 from pipelines.engine.step import Artifact, Recipe
 from pipelines.recipes.data import corpus
+from pipelines.recipes.start import with_start
 
 
 def chat(run: Recipe, settings: Settings) -> Artifact:
@@ -38,9 +39,10 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         lessons = run.step(augment, settings.augment, instructions=dialogues, synonyms=synonyms)
 
     gpus = settings.cluster.rank_gpus
+    pretraining, start = with_start(run, settings.pretrain)
     base = run.step(
         pretrain,
-        settings.pretrain,
+        pretraining,
         code="warn",
         detached=True,
         ranks=settings.pretrain.training.ranks,
@@ -49,6 +51,7 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         tokens=text.tokens,
         tokenizer=text.vocabulary,
         rows=text.rows,
+        start=start,
     )
     tuned = run.step(
         sft,
