@@ -18,17 +18,20 @@ from pathlib import Path
 
 from components.augment.config import AugmentConfig
 from components.card.config import CardConfig
+from components.classify.config import ClassifyConfig, EvaluateClassifierConfig
 from components.clean.config import CleanConfig
 from components.configuring import require, require_choice, runtime
 from components.crawl.config import CrawlConfig
 from components.decontaminate.config import DecontaminateConfig
 from components.dedup.config import DedupConfig
 from components.errors import ConfigError
-from components.evaluate.config import EvaluateConfig
+from components.evaluate.config import EvaluateBaseConfig, EvaluateConfig
 from components.extract.config import ExtractConfig
 from components.ingest.config import IngestFilesConfig, IngestWarcConfig
 from components.instructions.config import InstructionsConfig
+from components.labelled.config import LabelledConfig
 from components.pack.config import PackConfig
+from components.pairs.config import PairsConfig
 from components.ppo.config import PpoConfig
 from components.preferences.config import PreferencesConfig
 from components.pretrain.config import PretrainConfig
@@ -40,6 +43,7 @@ from components.sft.config import SftConfig
 from components.shards.config import TokensConfig
 from components.sketch.config import SketchConfig
 from components.tokenizer.config import TokenizerConfig
+from components.translate.config import EvaluateTranslationConfig, TranslateConfig
 from pipelines import tables
 from pipelines.engine.cluster import ClusterConfig
 from pipelines.tracking.config import TrackingConfig
@@ -51,8 +55,10 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 SOURCES = ("sample", "crawl", "warc", "files")
-RECIPES = ("chat", "data")
-_FILES = ("opt_out", "rules", "toxic", "synonyms", "instructions", "preferences")
+RECIPES = ("chat", "data", "pretrain", "encoder", "translate")
+_FILES = ("opt_out", "rules", "toxic", "synonyms", "instructions", "preferences", "labelled", "pairs")
+_FILES_OF = {"chat": ("instructions", "preferences"), "encoder": ("labelled",)}
+"""What a recipe wants of a source that is not the sample."""
 _FILES_OR_FOLDERS = ("positives", "negatives", "benchmarks")
 
 
@@ -83,6 +89,8 @@ class SourceConfig:
         synonyms: File of synonyms for that.
         instructions: JSONL file of dialogues for SFT (recipe "chat"); the sample brings its own.
         preferences: JSONL file of preference pairs for the reward model (recipe "chat"); the sample brings its own.
+        labelled: JSONL file of labelled texts (recipe "encoder"); the sample brings its own.
+        pairs: JSONL file of sources and targets (recipe "translate"); unset, they are the sample's.
     """
 
     kind: str = "sample"
@@ -101,6 +109,8 @@ class SourceConfig:
     synonyms: str | None = None
     instructions: str | None = None
     preferences: str | None = None
+    labelled: str | None = None
+    pairs: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("source.kind", self.kind, SOURCES)
@@ -121,7 +131,8 @@ class Settings:
     """The whole configuration of a run; one field per step, named as the step.
 
     Attributes:
-        recipe: The DAG to run: "chat", or "data" for the data path alone.
+        recipe: The DAG to run: "chat"; "data", the data path alone; "pretrain", which ends with the base model;
+            "encoder", which labels texts; "translate", which writes one text of another.
         preset: Name of the preset the values came from, for the record.
         seed: Root of all randomness.
         store: Folder of artifacts, runs and schedules.
@@ -159,21 +170,41 @@ class Settings:
     reward: RewardConfig = dataclasses.field(default_factory=RewardConfig)
     ppo: PpoConfig = dataclasses.field(default_factory=PpoConfig)
     evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
+    evaluate_base: EvaluateBaseConfig = dataclasses.field(default_factory=EvaluateBaseConfig)
+    labelled: LabelledConfig = dataclasses.field(default_factory=LabelledConfig)
+    classify: ClassifyConfig = dataclasses.field(default_factory=ClassifyConfig)
+    evaluate_classifier: EvaluateClassifierConfig = dataclasses.field(default_factory=EvaluateClassifierConfig)
+    pairs: PairsConfig = dataclasses.field(default_factory=PairsConfig)
+    translate: TranslateConfig = dataclasses.field(default_factory=TranslateConfig)
+    evaluate_translation: EvaluateTranslationConfig = dataclasses.field(default_factory=EvaluateTranslationConfig)
     cluster: ClusterConfig = dataclasses.field(default_factory=ClusterConfig)
     tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         require_choice("recipe", self.recipe, RECIPES)
         require_choice("code", self.code, ("step", "rerun", "warn", "fail"))
-        if self.recipe == "chat" and self.source.kind != "sample":
-            for key in ("instructions", "preferences"):
-                path = getattr(self.source, key)
-                require(path is not None, f"source.{key}", path, "names no file", f"source.{key}=path/to/{key}.jsonl")
+        wanted = _FILES_OF.get(self.recipe, ()) if self.source.kind != "sample" else ()
+        for key in wanted:
+            path = getattr(self.source, key)
+            require(path is not None, f"source.{key}", path, "names no file", f"source.{key}=path/to/{key}.jsonl")
+        self._check_objective()
 
     @property
     def folder(self) -> Path:
         """The workspace: where runs, scratch, schedules and the embedded tracking database are."""
         return Path(self.workspace or self.store)
+
+    def _check_objective(self) -> None:
+        """What a recipe with pretraining asks of its model and of its tokenizer."""
+        config, tokens = self.pretrain, self.tokenizer
+        if self.recipe in ("chat", "encoder"):
+            wanted = "masked" if self.recipe == "encoder" else "next-token"
+            rule, fix = f"is not what recipe={self.recipe} builds on", f"pretrain.objective={wanted}"
+            require(config.objective == wanted, "pretrain.objective", config.objective, rule, fix)
+        if self.recipe in ("chat", "pretrain", "encoder") and tokens.path is None:
+            rule = f"are fewer than pretrain.objective={config.objective} hides with"
+            fix = f"tokenizer.masks={config.num_masks}"
+            require(tokens.masks >= config.num_masks, "tokenizer.masks", tokens.masks, rule, fix)
 
 
 def load_settings(overrides: Sequence[str]) -> Settings:

@@ -19,12 +19,18 @@ from components.evaluate import byte_models
 from components.model.language import LanguageModel
 from components.shards.corpus import open_split
 from components.shards.loader import TokenRows, inputs_and_targets
+from components.tokenizer.special import BOS
 from components.training import metrics
 
 
 @torch.no_grad()
 def model_bits_per_byte(
-    model: LanguageModel, val: Path, length: int, max_documents: int | None, batch_size: int
+    model: LanguageModel,
+    val: Path,
+    length: int,
+    max_documents: int | None,
+    batch_size: int,
+    document_mask: bool = False,
 ) -> tuple[float, int]:
     """Scores a language model on validation documents.
 
@@ -34,6 +40,7 @@ def model_bits_per_byte(
         length: Tokens seen at once.
         max_documents: Documents scored; None scores all.
         batch_size: Rows of one forward pass.
+        document_mask: Tokens see only their own document, as the model learned to.
 
     Returns:
         Bits per byte, and the number of bytes.
@@ -52,7 +59,8 @@ def model_bits_per_byte(
     nats = 0.0
     for batch in rows.rows_sequential(batch_size):
         tokens, targets = (torch.from_numpy(part).to(device) for part in inputs_and_targets(batch))
-        nats += float(model(tokens, targets))
+        segments = (tokens == BOS).cumsum(1) if document_mask else None
+        nats += float(model(tokens, targets, segments_BT=segments))
     return metrics.bits_per_byte(nats, rows.num_bytes), rows.num_bytes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.configuring import require, runtime
+from components.configuring import added, require, runtime
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class EvaluateConfig:
         temperature: Of sampling.
         samples_per_language: Prompts shown with the replies of all models, for each language.
         micro_batch: Sequences of one forward pass.
+        document_mask: Bits per byte: tokens see only their own document, as in pretraining (`pretrain.document_mask`).
         seed: Of sampling and of the choice of prompts.
     """
 
@@ -38,6 +39,7 @@ class EvaluateConfig:
     temperature: float = 1.0
     samples_per_language: int = 4
     micro_batch: int = runtime(16)
+    document_mask: bool = added(False)
     seed: int = 17
 
     def __post_init__(self) -> None:
@@ -71,3 +73,32 @@ class EvaluateConfig:
             "must be above 0: the KL is that of the sampled distribution",
             "evaluate.temperature=1.0",
         )
+
+
+@dataclass(frozen=True)
+class EvaluateBaseConfig:
+    """Settings of the `evaluate_base` step.
+
+    Attributes:
+        length: Tokens the model sees at once, as in pretraining.
+        document_mask: Tokens see only their own document, as in pretraining.
+        val_documents: Validation documents that are scored, by model and byte models alike; unset scores all.
+        byte_order: Bytes of context of the stronger byte model.
+        micro_batch: Sequences of one forward pass.
+    """
+
+    length: int = 256
+    document_mask: bool = False
+    val_documents: int | None = None
+    byte_order: int = 3
+    micro_batch: int = runtime(16)
+
+    def __post_init__(self) -> None:
+        for name, least in (("length", 2), ("micro_batch", 1)):
+            value, key = getattr(self, name), f"evaluate_base.{name}"
+            require(value >= least, key, value, f"must be at least {least}", f"{key}=256")
+        documents, fix = self.val_documents, "evaluate_base.val_documents=null"
+        fits = documents is None or documents >= 1
+        require(fits, "evaluate_base.val_documents", documents, "must be at least 1", fix)
+        order, fix = self.byte_order, "evaluate_base.byte_order=3"
+        require(1 <= order <= 6, "evaluate_base.byte_order", order, "must be 1 to 6", fix)

@@ -72,7 +72,9 @@ def bits_per_byte(work: Work) -> Json:
         )
     model = _load(folder)
     val = work.inputs.tokens / "val"
-    bits, _ = model_bits_per_byte(model, val, config.length, config.val_documents, config.micro_batch)
+    bits, _ = model_bits_per_byte(
+        model, val, config.length, config.val_documents, config.micro_batch, config.document_mask
+    )
     return bits
 
 

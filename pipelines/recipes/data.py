@@ -92,7 +92,7 @@ def corpus(run: Recipe, settings: Settings, dialogues: Artifact | None = None, p
             preferences=pairs,
             benchmarks=benchmarks,
         )
-    vocabulary = _vocabulary(run, settings, final)
+    vocabulary = vocabulary_of(run, settings, final)
     ids = run.step(tokens, settings.tokens, documents=final, tokenizer=vocabulary)
     rows = run.step(pack, settings.pack, tokens=ids)
     run.step(
@@ -167,7 +167,8 @@ def _clean(run: Recipe, settings: Settings, scored: Artifact) -> Artifact:
     )
 
 
-def _vocabulary(run: Recipe, settings: Settings, documents: Artifact) -> Artifact:
+def vocabulary_of(run: Recipe, settings: Settings, documents: Artifact) -> Artifact:
+    """Declares the tokenizer: trained on some documents, or the one given."""
     if settings.tokenizer.path is None:
         return run.step(tokenizer, settings.tokenizer, documents=documents)
     given = run.file(settings.tokenizer.path, "tokenizer")  # by content, not by path

@@ -1,0 +1,35 @@
+"""From web pages or files to an encoder that labels texts: masked words first, then the labels.
+
+The labelled texts are prepared while pages are fetched. Those of the sample that are held out are on none of its pages;
+of your own (`source.labelled`) a held-out text may be in the corpus too, without its label: name the file as
+`source.benchmarks` to take such documents out.
+"""
+
+from __future__ import annotations
+
+from components.classify.evaluate import evaluate_classifier
+from components.classify.step import classify
+from components.labelled.step import labelled
+from pipelines.config import Settings
+from pipelines.engine.step import Artifact, Recipe
+from pipelines.recipes.data import corpus
+from pipelines.recipes.pretrain import pretrained
+
+
+def encoder(run: Recipe, settings: Settings) -> Artifact:
+    """Declares the steps of the recipe; nothing runs here."""
+    given = settings.source.labelled
+    file = None if given is None else run.file(given, "labelled")
+    texts = run.step(labelled, settings.labelled, file=file)
+    base = pretrained(run, settings, corpus(run, settings))
+    classifier = run.step(
+        classify,
+        settings.classify,
+        code="warn",
+        detached=True,
+        ranks=settings.classify.training.ranks,
+        gpus=settings.cluster.rank_gpus,
+        base=base,
+        labelled=texts,
+    )
+    return run.step(evaluate_classifier, settings.evaluate_classifier, classifier=classifier, labelled=texts)
