@@ -23,18 +23,22 @@ from pipelines.report.blocks import Block, Code, Heading, Paragraph, Picture, Ta
 from pipelines.report.curves import Series, line_chart
 from pipelines.report.data import corpus_blocks
 from pipelines.report.diagram import mermaid, svg
-from pipelines.report.scores import STAGES, score_table
+from pipelines.report.scores import STAGES, score_table, tables_of
 from pipelines.tracking.convert import masked
 from pipelines.tracking.journal import read_curves
 from pipelines.tracking.records import RunRecord, artifact_of, read_run
 
 CHARTS = (
-    ("Pretraining loss", "pretrain", ("loss",)),
+    ("Pretraining loss", "pretrain", ("loss", "val_loss")),
+    ("Pretraining: hidden tokens said right", "pretrain", ("val_accuracy",)),
     ("Pretraining: validation bits per byte", "pretrain", ("val_bpb",)),
     ("SFT loss on replies", "sft", ("loss", "val_loss")),
     ("Reward model loss", "reward", ("loss", "val_loss")),
     ("PPO: reward", "ppo", ("score", "val_score")),
     ("PPO: KL to the SFT model", "ppo", ("kl", "val_kl")),
+    ("Classifier: loss", "classify", ("loss", "val_loss")),
+    ("Classifier: held-out texts with the right label", "classify", ("val_accuracy",)),
+    ("Translation: loss per token", "translate", ("loss", "val_loss")),
 )
 """Title, step and metrics of each chart; a metric that a step does not log is left out."""
 
@@ -128,6 +132,13 @@ def duration(seconds: float | None) -> str:
 
 
 def _scores(facts: Facts) -> Iterator[Block]:
+    for step in facts.record.steps:
+        found = facts.artifacts.get(step)
+        for table in tables_of(found.path) if found is not None and found.path is not None else ():
+            yield Heading(table.title)
+            yield Table(list(table.header), [list(row) for row in table.rows])
+            if table.note:
+                yield Paragraph(table.note)
     scores = facts.read("evaluate", "scores.json")
     if scores is None:
         return

@@ -1,9 +1,16 @@
-"""The score table: the same rows in the terminal at the end of a run, in the report and in the run's MLflow note."""
+"""The score tables: the same rows in the terminal at the end of a run, in the report and in the run's MLflow note.
+
+That of the recipe `chat` is made here of what `evaluate` measured; other steps leave theirs in `tables.json`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from components.score_table import FILE_NAME, ScoreTable
 
 HEADER = ["stage", "val bpb", "reply loss", "reward (held-out)", "win rate", "KL", "distinct-2"]
 STAGES = ("base", "sft", "ppo")
@@ -31,6 +38,14 @@ def score_table(scores: Scores) -> list[list[str]]:
         if not name.endswith("_bytes"):
             rows.append([name, number(bits, 3), *[MISSING] * (len(HEADER) - 2)])
     return rows
+
+
+def tables_of(folder: Path) -> Iterator[ScoreTable]:
+    """The tables that a step left in its artifact, the result first; none where it measured nothing."""
+    path = folder / FILE_NAME
+    for values in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ():
+        rows = tuple(tuple(row) for row in values["rows"])
+        yield ScoreTable(values["title"], tuple(values["header"]), rows, values["note"])
 
 
 def with_error(value: float | None, error: float | None) -> str:

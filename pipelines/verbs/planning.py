@@ -88,7 +88,8 @@ def plan_lines(plan: Plan, settings: Settings) -> list[str]:
     head = (
         f"recipe {settings.recipe}, preset {settings.preset}, store {settings.store}, cluster {settings.cluster.kind}"
     )
-    return [head, *(f"  {_row(entry)}" for entry in plan.entries), closing(plan, settings)]
+    width = max([13, *(len(entry.name) for entry in plan.entries)])
+    return [head, *(f"  {_row(entry, width)}" for entry in plan.entries), closing(plan, settings)]
 
 
 def shortest(path: str) -> str:
@@ -105,13 +106,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _row(entry: PlanEntry) -> str:
+def _row(entry: PlanEntry, width: int) -> str:
     state = STATES[entry.state]
     if entry.state == "cached":
         text = f"{entry.key[:6]} from run {entry.producer_run}" + (f"  ({entry.reason})" if entry.reason else "")
-        return f"{entry.name:<13} {state:<8} {text}"
+        return f"{entry.name:<{width}} {state:<8} {text}"
     estimate = f"~{duration(entry.estimate_s)}" if entry.estimate_s else ""
-    return f"{entry.name:<13} {state:<8} {entry.reason:<52} {estimate}".rstrip()
+    return f"{entry.name:<{width}} {state:<8} {entry.reason:<52} {estimate}".rstrip()
 
 
 def closing(plan: Plan, settings: Settings) -> str:

@@ -30,6 +30,9 @@ from pipelines.verbs.planning import open_store, pinned, plan_lines, plan_of, pl
 _NEXT = {
     "chat": "headwater chat | headwater ui | headwater plan clean.min_chars=200",
     "data": "headwater data stats | headwater data peek | headwater data tune min_chars",
+    "pretrain": "headwater chat --stage pretrain | headwater ui | headwater plan pretrain.training.steps=2000",
+    "encoder": "headwater ui | headwater plan source.labelled=FILE",
+    "translate": "headwater ui | headwater plan source.pairs=FILE",
 }
 
 
@@ -86,13 +89,22 @@ def _close(status: RunStatus, settings: Settings, folder: Path, store: Store, as
 
 
 def _print_scores(store: Store, status: RunStatus) -> None:
-    from pipelines.report.scores import score_table
+    for name, step in status.steps.items():
+        made = store.lookup(name, step.key).manifest if name.startswith("evaluate") and step.key else None
+        if made is not None:
+            _print_table(_result_of(store.fetch(made)))
 
-    step = status.steps.get("evaluate")
-    made = store.lookup("evaluate", step.key).manifest if step is not None and step.key else None
-    if made is None:
-        return
-    rows = score_table(json.loads((store.fetch(made) / "scores.json").read_text(encoding="utf-8")))
+
+def _result_of(folder: Path) -> list[list[str]]:
+    """The rows that say how it went: of the recipe `chat` made here, of others as the step left them."""
+    from pipelines.report.scores import score_table, tables_of
+
+    for table in tables_of(folder):
+        return [list(table.header), *(list(row) for row in table.rows)]
+    return score_table(json.loads((folder / "scores.json").read_text(encoding="utf-8")))
+
+
+def _print_table(rows: list[list[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
     for row in rows:
