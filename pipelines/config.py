@@ -38,6 +38,7 @@ from components.pretrain.config import PretrainConfig
 from components.quality.config import QualityConfig
 from components.reward.config import RewardConfig
 from components.sample.config import SampleConfig
+from components.scaling.config import ScalingConfig
 from components.score.config import ScoreConfig
 from components.sft.config import SftConfig
 from components.shards.config import TokensConfig
@@ -55,7 +56,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 SOURCES = ("sample", "crawl", "warc", "files")
-RECIPES = ("chat", "data", "pretrain", "encoder", "translate")
+RECIPES = ("chat", "data", "pretrain", "encoder", "translate", "scaling")
 _FILES = ("opt_out", "rules", "toxic", "synonyms", "instructions", "preferences", "labelled", "pairs")
 _FILES_OF = {"chat": ("instructions", "preferences"), "encoder": ("labelled",)}
 """What a recipe wants of a source that is not the sample."""
@@ -132,7 +133,8 @@ class Settings:
 
     Attributes:
         recipe: The DAG to run: "chat"; "data", the data path alone; "pretrain", which ends with the base model;
-            "encoder", which labels texts; "translate", which writes one text of another.
+            "encoder", which labels texts; "translate", which writes one text of another;
+            "scaling", which fits a law to the losses of many small models.
         preset: Name of the preset the values came from, for the record.
         seed: Root of all randomness.
         store: Folder of artifacts, runs and schedules.
@@ -177,6 +179,7 @@ class Settings:
     pairs: PairsConfig = dataclasses.field(default_factory=PairsConfig)
     translate: TranslateConfig = dataclasses.field(default_factory=TranslateConfig)
     evaluate_translation: EvaluateTranslationConfig = dataclasses.field(default_factory=EvaluateTranslationConfig)
+    scaling: ScalingConfig = dataclasses.field(default_factory=ScalingConfig)
     cluster: ClusterConfig = dataclasses.field(default_factory=ClusterConfig)
     tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
 

@@ -331,15 +331,17 @@ def ordered(steps: Iterable[Step]) -> list[Step]:
 def _check_inputs(fn: StepFunction, inputs: Mapping[str, Artifact], where: str, num_given: int) -> None:
     parameters = list(inspect.signature(fn).parameters.values())[num_given:]
     known = [parameter.name for parameter in parameters]
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     for name, artifact in inputs.items():
-        if name not in known:
+        if name not in known and not takes_any:
             near = difflib.get_close_matches(name, known, n=1)
             fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'no input'}"
             raise ConfigError(f"{fn.__name__} has no input named {name}.", where, fix)
         if not isinstance(artifact, Artifact):
             raise ConfigError(f"Input {name} is a {type(artifact).__name__}.", where, "pass what run.step returned")
     for parameter in parameters:
-        if parameter.default is inspect.Parameter.empty and parameter.name not in inputs:
+        needed = parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        if needed and parameter.name not in inputs:
             raise ConfigError(f"{fn.__name__} misses its input {parameter.name}.", where, f"pass {parameter.name}=...")
 
 

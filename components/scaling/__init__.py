@@ -1,0 +1,1 @@
+"""Scaling laws: what the losses of many small trainings say about a larger one."""
