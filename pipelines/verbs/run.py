@@ -33,6 +33,7 @@ _NEXT = {
     "pretrain": "headwater chat --stage pretrain | headwater ui | headwater plan pretrain.training.steps=2000",
     "encoder": "headwater ui | headwater plan source.labelled=FILE",
     "translate": "headwater ui | headwater plan source.pairs=FILE",
+    "scaling": "headwater ui | headwater plan 'scaling.targets=[1e8@2e9]'",
 }
 
 
@@ -90,7 +91,7 @@ def _close(status: RunStatus, settings: Settings, folder: Path, store: Store, as
 
 def _print_scores(store: Store, status: RunStatus) -> None:
     for name, step in status.steps.items():
-        made = store.lookup(name, step.key).manifest if name.startswith("evaluate") and step.key else None
+        made = store.lookup(name, step.key).manifest if name.startswith(("evaluate", "scaling")) and step.key else None
         if made is not None:
             _print_table(_result_of(store.fetch(made)))
 
