@@ -39,6 +39,7 @@ def pretrained(run: Recipe, settings: Settings, text: Corpus) -> Artifact:
         code="warn",
         detached=True,
         ranks=settings.pretrain.training.ranks,
+        min_ranks=settings.pretrain.training.min_ranks,
         gpus=settings.cluster.rank_gpus,
         tokens=text.tokens,
         tokenizer=text.vocabulary,
