@@ -3,8 +3,9 @@
 What is learned is `pretrain.objective`: the next token, masked words or gaps; each is a `Task` of its own.
 
 The artifact: `model/` (a Hugging Face folder), `curve.json` (one row per evaluation), `samples.json` (what the model
-writes at the end), `order.json` (what the order of the rows depends on, see `components.shards.schedule`, and the
-number of steps). Checkpoints live in the step's scratch: a killed run continues from the newest whole one.
+writes at the end), `quarantine.jsonl` (batches that were left out, if any were), `order.json` (what the order of the
+rows depends on, see `components.shards.schedule`, and the number of steps). Checkpoints live in the step's scratch: a
+killed run continues from the newest whole one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def pretrain(
     Returns:
         val_bpb (bits per byte of the validation split; for other objectives than the next token val_loss, nats per
         hidden token, and for masked words val_accuracy), train_loss (nats per token since the second last evaluation),
-        steps, skipped, tokens, epochs, tokens_per_second (all ranks together), parameters.
+        steps, skipped, goodput, tokens, epochs, tokens_per_second (all ranks together), parameters.
 
     Raises:
         StepError: If a token shard is not as it was written, the tokenizer lacks masks, a split has too few tokens, or

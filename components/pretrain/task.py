@@ -5,7 +5,8 @@ Shapes: B rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from components.shards.inverse import documents_in
 from components.shards.loader import IGNORED, Loader, RowBatch, TokenRows, inputs_and_targets
 from components.shards.prefetch import Prefetcher
 from components.tokenizer.special import BOS
@@ -32,6 +34,7 @@ class NextToken:
         on_evaluate: Called after each scoring, on all ranks, with the engine and the step.
         threads: Threads that read the batches of the next steps.
         document_mask: Tokens see only their own document of a row.
+        flops: What training on a token costs, by convention, where it is known.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class NextToken:
         on_evaluate: Callable[[Engine, int], None],
         threads: int = 0,
         document_mask: bool = False,
+        flops: Mapping[str, float] | None = None,
     ) -> None:
         self._config = config
         self._train = train
@@ -49,6 +53,7 @@ class NextToken:
         self._on_evaluate = on_evaluate
         self._threads = threads
         self._document_mask = document_mask
+        self._flops = dict(flops or {})
         self._ahead: dict[tuple[int, int], Prefetcher[RowBatch]] = {}
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
@@ -101,6 +106,19 @@ class NextToken:
         [total] = engine.sum_over_ranks([nats])
         self._on_evaluate(engine, step)
         return {"val_bpb": bits_per_byte(total, self._validation.num_bytes)}
+
+    def documents(self, step: int) -> list[str]:
+        """Ids of the documents that a step reads, in the order of its rows."""
+        return list(dict.fromkeys(seen.doc_id.hex() for seen in documents_in(self._train, step)))
+
+    def bytes_per_unit(self) -> float:
+        """UTF-8 bytes of text behind a target, over the whole split: every id of it is a target once an epoch."""
+        split = self._train.split
+        return sum(int(batch.num_bytes.sum(dtype=np.int64)) for batch in split.batches) / split.num_tokens
+
+    def flops_per_token(self, convention: str) -> float:
+        """What training on a token costs; NaN where that was not told."""
+        return self._flops.get(convention, math.nan)
 
     def close(self) -> None:
         """Ends the threads that read ahead."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from components.context import Json, Rank, derive_seed
+from components.model.config import ModelConfig
+from components.model.flops import flops_per_token
 from components.model.language import AnyConfig, save_language_model
 from components.model.transformer import build_model
 from components.pretrain.checks import model_shape
@@ -25,6 +27,8 @@ from components.shards.schedule import Schedule
 from components.tokenizer.load import TextTokenizer
 from components.training.engine import make_engine
 from components.training.loop import TrainResult, train
+from components.training.model_folder import ModelFolder
+from components.training.stability import publish_quarantine
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,12 @@ def run_rank(job: Job, rank: Rank) -> Json:
     model = _model(job, text)
     loader, validation = _open(job)
     sampler = Sampler(_sampled(job.config), model.config, text, rank, job.seeds["samples"])
-    task = _task(job, loader, validation, text, sampler)
+    task = _task(job, model.config, loader, validation, text, sampler)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    files = ModelFolder.of(model, model.config, job.tokenizer)
     engine = make_engine(model, job.config.training, rank)
     try:
-        result = train(rank, job.config.training, engine, task, job.scratch)
+        result = train(rank, job.config.training, engine, task, job.scratch, files=files)
         weights = engine.full_weights()
         if sampler.step != result.steps:  # a checkpoint held the whole training: nothing was evaluated here
             sampler.write(engine, result.steps)
@@ -96,14 +101,19 @@ def _open(job: Job) -> tuple[Loader, TokenRows]:
 
 
 def _task(
-    job: Job, loader: Loader, validation: TokenRows, tokenizer: TextTokenizer, sampler: Sampler
+    job: Job, shape: AnyConfig, loader: Loader, validation: TokenRows, tokenizer: TextTokenizer, sampler: Sampler
 ) -> NextToken | MaskedWords | Gaps:
     config, write = job.config, sampler.write
     if config.objective == "masked":
         return MaskedWords(config, loader, validation, tokenizer, job.seeds["hidden"], write)
     if config.objective == "span":
         return Gaps(config, loader, validation, job.seeds["hidden"], write)
-    return NextToken(config.training, loader, validation, write, config.loader_threads, config.document_mask)
+    flops = _flops(shape, config.length) if isinstance(shape, ModelConfig) else {}
+    return NextToken(config.training, loader, validation, write, config.loader_threads, config.document_mask, flops)
+
+
+def _flops(shape: ModelConfig, length: int) -> dict[str, float]:
+    return {"palm": flops_per_token(shape, length), "causal": flops_per_token(shape, length, "causal")}
 
 
 def _sampled(config: PretrainConfig) -> PretrainConfig:
@@ -118,6 +128,7 @@ def _publish(
     if sentence:
         rank.channel.text("model", sentence, result.steps)
     publish_json(job.output / "curve.json", result.curve)
+    publish_quarantine(job.scratch, job.output)
     publish_json(job.output / "samples.json", {"step": result.steps, "samples": sampler.samples})
     order = schedule_of(job.config, job.seeds["rows"]).to_json()
     publish_json(job.output / "order.json", {**order, "steps": result.steps})
@@ -129,6 +140,7 @@ def _metrics(result: TrainResult, loader: Loader) -> dict[str, Json]:
         "train_loss": result.loss,
         "steps": result.steps,
         "skipped": result.skipped,
+        "goodput": result.goodput,
         "tokens": result.tokens,
         "epochs": result.tokens / (loader.num_rows * loader.length),
         "tokens_per_second": result.tokens_per_second,

@@ -14,6 +14,7 @@ from components.sft.data import read_dialogues
 from components.sft.task import Replies
 from components.training.engine import make_engine
 from components.training.loop import train
+from components.training.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,11 @@ def run_rank(job: Job, rank: Rank) -> Json:
     )
     task = Replies(config.training, config.max_length, dialogues, held_out, job.seed)
     shape = model.config
+    files = ModelFolder.of(model, shape, job.base)
     engine = make_engine(model, config.training, rank)
     try:
         before = evaluate_start(engine, task, rank)
-        result = train(rank, config.training, engine, task, job.scratch)
+        result = train(rank, config.training, engine, task, job.scratch, files=files)
         weights = engine.full_weights()
         if rank.rank == 0:
             save_language_model(shape, weights, job.output / "model", job.base)

@@ -39,7 +39,7 @@ from components.training.metrics import Mean, bits_per_byte, describe
 from components.training.reporting import Reporter
 from components.training.saving import Saver
 from components.training.schedule import lr_at
-from components.training.stability import Guard, GuardState, Quarantine, describe_batch
+from components.training.stability import QUARANTINE, Guard, GuardState, Quarantine, describe_batch
 from components.training.task import Batch, Spelled, Task, Traceable, to_device
 from components.training.watchdog import Watchdog
 
@@ -167,7 +167,7 @@ class _Run:
         self._clock, self._files, self._watchdog = clock, files, watchdog
         self._folder = scratch / "checkpoints"
         self._guard = Guard(config, self.state.guard)
-        self._quarantine = Quarantine(scratch / "quarantine.jsonl")
+        self._quarantine = Quarantine(scratch / QUARANTINE)
         self._reporter = Reporter(rank, config, clock, watchdog.wall_before_s)
         self._saver = Saver(self._folder, files)
         self._saved_step = -1
@@ -364,7 +364,7 @@ class _Run:
         state, engine = self.state, self._engine
         if self._saved_step == state.step:
             return
-        start, lead = self._clock(), engine.rank == 0
+        start, lead = self._clock(), self._rank.rank == 0
         self._watchdog.at("saving", state.step, anew=True)
         self._saver.wait()
         tensors = {"optimizer": engine.optimizer_state(lead), **rng_tensors(engine)}

@@ -6,6 +6,7 @@ computed, is in `metrics`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from components.context import Rank
@@ -49,7 +50,8 @@ class Reporter:
 
     def meet(self, engine: Engine, task: object) -> None:
         """Finds out what the task costs and what the devices can do; says what will be missing from the metrics."""
-        flops = {name: task.flops_per_token(name) for name in CONVENTIONS} if isinstance(task, Costed) else {}
+        told = {name: task.flops_per_token(name) for name in CONVENTIONS} if isinstance(task, Costed) else {}
+        flops = {name: value for name, value in told.items() if math.isfinite(value)}
         name = device_name(engine.device)
         peak = peak_flops(name)
         gemm = None

@@ -33,6 +33,7 @@ LOSS, GRADIENT, LOSS_SPIKE, GRADIENT_SPIKE, ENGINE = (
     "its gradient norm is a spike",
     "the engine refused its gradient",
 )
+QUARANTINE = "quarantine.jsonl"
 SPIKES = (LOSS_SPIKE, GRADIENT_SPIKE)
 
 
@@ -191,6 +192,12 @@ class Quarantine:
         if write:
             lines = [json.dumps(self._records[one], ensure_ascii=False) + "\n" for one in sorted(self._records)]
             publish_bytes(self._path, "".join(lines).encode())
+
+
+def publish_quarantine(scratch: Path, output: Path) -> None:
+    """Puts the batches that were left out into an artifact, if there are any."""
+    if (scratch / QUARANTINE).exists():
+        publish_bytes(output / QUARANTINE, (scratch / QUARANTINE).read_bytes())
 
 
 def describe_batch(

@@ -62,7 +62,7 @@ class Costed(Protocol):
     """A task that knows what a token costs."""
 
     def flops_per_token(self, convention: str) -> float:
-        """FLOPs of training on one token, attention counted in full ("palm") or halved ("causal")."""
+        """FLOPs of training on one token, attention counted in full ("palm") or halved ("causal"); NaN if unknown."""
 
 
 @runtime_checkable

@@ -60,6 +60,7 @@ def test_it_returns_what_it_measured(trained):
         "train_loss",
         "steps",
         "skipped",
+        "goodput",
         "tokens",
         "epochs",
         "tokens_per_second",
