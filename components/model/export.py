@@ -25,7 +25,7 @@ from components.model.huggingface import (
     read_config,
 )
 from components.model.huggingface.configs import kind_for
-from components.model.huggingface.folder import head_of
+from components.model.huggingface.folder import head_of, no_class
 from components.model.huggingface.weights import FolderWeights
 from components.model.language import AnyConfig, load_language_model, load_scalar_model, save_language_model
 
@@ -111,7 +111,7 @@ def _check_class(config: AnyConfig, weights: dict[str, Tensor], source: Path) ->
     kind, obstacle = kind_for(config, head_of(weights))
     if kind is None:
         raise StepError(
-            f"No class of transformers has {obstacle}.",
+            no_class(obstacle),
             where=str(source / "config.json"),
             fix="train a model without this setting; commands of headwater read the folder as it is",
         )

@@ -68,13 +68,10 @@ def lost_fields(kind: Kind, config: ModelConfig) -> list[str]:
     if not _is_sort(kind.family, config):
         return ["family"]
     own = _own_values(config)
-    unknown = [field.ours for field in kind.fields if field.words is not None and own[field.ours] not in field.words]
-    if unknown:
-        return unknown
-    foreign = [name for name, values in kind.foreign.items() if getattr(config, name) in values]
-    if foreign:
-        return foreign
-    read = read_values(kind, write_values(kind, config), Path("config.json"))
+    said: dict[str, object] = {field.ours: min(field.words or {}) for field in kind.fields if _has_no_word(field, own)}
+    said |= {name: other for name, (value, other) in kind.foreign.items() if own[name] == value}
+    sayable = dataclasses.replace(config, **said)  # type: ignore[arg-type]
+    read = read_values(kind, write_values(kind, sayable), Path("config.json"))
     if kind.zeros:  # of this the weights tell
         read = dataclasses.replace(read, **{kind.zeros.ours: getattr(config, kind.zeros.ours)})
     back = _essence(read)
@@ -115,8 +112,8 @@ def read_values(kind: Kind, values: Values, folder: Path) -> ModelConfig:
         raise unlike(folder, "has a quantization_config")
     if kind.rope_theta:
         read |= _read_rope(values, kind.rope_theta, folder)
-    for name, others in kind.foreign.items():
-        if read[name] in others:
+    for name, (value, _) in kind.foreign.items():
+        if read[name] == value:
             raise unlike(folder, f"has what we call {name}={read[name]}, and computes it otherwise")
     return shortest(ModelConfig(family=kind.family, **read))  # type: ignore[arg-type]
 
@@ -203,6 +200,10 @@ def _attention_factor(rope: Values, factor: float) -> float:
         return 0.0
     above, below = (0.1 * weight * math.log(factor) + 1 for weight in weights)
     return above / below
+
+
+def _has_no_word(field: Field, own: dict[str, object]) -> bool:
+    return field.words is not None and own[field.ours] not in field.words
 
 
 def _is_sort(family: str, config: ModelConfig) -> bool:

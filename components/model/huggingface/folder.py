@@ -76,7 +76,7 @@ def save_model(
     type_name = str(dtype).removeprefix("torch.")
     if kind is None:
         publish_json(folder / "config.json", _own_values(config, head, type_name))
-        return f"No class of transformers has {obstacle}: the folder {folder} is one for headwater alone."
+        return f"{no_class(obstacle)} The folder {folder} is one for headwater alone."
     publish_json(folder / "config.json", hugging_face_config(config, head, type_name, state))
     return ""
 
@@ -155,9 +155,7 @@ def hugging_face_config(
     """
     kind, obstacle = kind_for(config, head)
     if kind is None:
-        raise StepError(
-            f"No class of transformers has {obstacle}.", where="model", fix="choose another value for this setting"
-        )
+        raise StepError(no_class(obstacle), where="model", fix="choose another value for this setting")
     values = write_values(kind, config, head, dtype)
     if head == SCALAR:
         values |= {"id2label": {"0": "score"}, "label2id": {"score": 0}}
@@ -176,7 +174,7 @@ def to_hugging_face(config: ModelConfig, state: Weights) -> dict[str, Tensor]:
     """
     kind, obstacle = kind_for(config, head_of(state))
     if kind is None:
-        raise StepError(f"No class of transformers has {obstacle}.", where="model", fix="choose another value")
+        raise StepError(no_class(obstacle), where="model", fix="choose another value for this setting")
     tensors = to_theirs(config, kind.rules, state)
     if not config.tie_embeddings:
         # A config that does not tie the output ties nothing else either: both stacks of a BART want their own table.
@@ -207,6 +205,11 @@ def generation_values(tokenizer: Path) -> dict[str, object]:
     path = tokenizer / "generation_config.json"
     values: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {**values, "bos_token_id": BOS, "eos_token_id": [EOS, END], "pad_token_id": PAD}
+
+
+def no_class(obstacle: str) -> str:
+    """The sentence about a model that transformers cannot have."""
+    return f"No class of transformers has {obstacle} together with the model's other settings."
 
 
 def check_vocabulary(path: Path, vocab_size: int) -> None:
@@ -295,7 +298,7 @@ def _open(folder: Path) -> tuple[Kind | None, ModelConfig, Weights]:
 
 def _settled(folder: Path, kind: Kind, config: ModelConfig, tensors: Weights) -> ModelConfig:
     """The config with what only the weights tell: an output of its own under a config that says tied, a bias."""
-    tied = config.tie_embeddings
+    tied = config.tie_embeddings or kind.always_ties
     output = kind.output
     if tied and output in tensors:
         tied = torch.equal(tensors[output], tensors[_table(kind)])

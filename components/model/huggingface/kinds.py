@@ -78,9 +78,10 @@ class Kind:
             those read.
         wanted: Settings of theirs with the values under which our logits are theirs; the first is written.
         told: Settings of theirs without influence on logits that are written: dropout that we do not have.
-        foreign: Values of our settings for which the type computes something else.
+        foreign: Of our settings: a value for which the type computes something else, and another for which it does not.
         prefix: Begins the names of the backbone; the folder of a bare backbone leaves it out.
         output: Name of the output projection.
+        always_ties: Whether it ties the output whatever config.json says, unless the weights have one of their own.
         zeros: A tensor that may be all zeros for want of one of ours.
         copies: Further names of a tensor by the name of the first, for what transformers ties together; where nothing
             is tied they are written too.
@@ -96,9 +97,10 @@ class Kind:
     same: Mapping[str, object | Callable[[Values], object]] = field(default_factory=dict)
     wanted: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     told: Mapping[str, object] = field(default_factory=dict)
-    foreign: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    foreign: Mapping[str, tuple[object, object]] = field(default_factory=dict)
     prefix: str = "model."
     output: str = "lm_head.weight"
+    always_ties: bool = False
     zeros: Zeros | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
@@ -186,7 +188,7 @@ MIXTRAL = Kind(
         Field("router_loss", "router_aux_loss_coef", 0.001),
     ),
     wanted={"sliding_window": (None,)},
-    foreign={"experts_per_token": (1,)},  # transformers gives a lone expert the weight 1, we its probability
+    foreign={"experts_per_token": (1, 2)},  # transformers gives a lone expert the weight 1, we its probability
     unread=(r".*rotary_emb\.inv_freq",),
     rope_theta=1000000.0,
 )
@@ -362,6 +364,7 @@ T5 = Kind(
         **_MULTI_HEAD,
     },
     prefix="",
+    always_ties=True,
     copies={"encoder.embed_tokens.weight": "shared.weight", "decoder.embed_tokens.weight": "shared.weight"},
 )
 

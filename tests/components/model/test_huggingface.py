@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,16 @@ from safetensors.torch import load_file, save_file
 from components.errors import StepError
 from components.model.config import ModelConfig
 from components.model.heads import ScalarModel
-from components.model.huggingface import load_scalar, load_transformer, read_config, save_model
-from components.model.transformer import Transformer
+from components.model.huggingface import (
+    UnlikeOursError,
+    hugging_face_config,
+    load_encoder_decoder,
+    load_scalar,
+    load_transformer,
+    read_config,
+    save_model,
+)
+from components.model.transformer import Transformer, build_model
 
 TIED = ModelConfig(
     vocab_size=263, dim=48, num_layers=3, num_heads=6, num_kv_heads=2, ffn_dim=64, max_length=64, rope_theta=5000.0
@@ -209,3 +218,186 @@ def test_a_model_folder_without_a_tokenizer_is_never_written(tmp_path):
     with pytest.raises(StepError, match="tokenizer"):
         save_model(make(TIED), tmp_path / "model", tmp_path)
     assert not (tmp_path / "model" / "config.json").exists()
+
+
+def gpt2(folder, **changes):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(3)
+    settings = {"vocab_size": 263, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    model = GPT2LMHeadModel(GPT2Config(**(settings | changes)))
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def change_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ({"scale_attn_weights": False}, "scale_attn_weights"),
+        ({"activation_function": "tanh"}, "activation_function"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ({"resid_pdrop": 0.3}, "embd_pdrop"),
+    ],
+)
+def test_a_gpt2_that_ours_cannot_equal_is_refused(changes, named, tmp_path):
+    gpt2(tmp_path)
+    change_config(tmp_path, **changes)
+    with pytest.raises(UnlikeOursError, match=named):
+        load_transformer(tmp_path)
+
+
+def test_the_folder_of_a_bare_backbone_is_read(tmp_path):
+    """Published GPT-2 and BLOOM weights have no prefix, and GPT-2's old files hold its causal mask."""
+    from transformers import GPT2Model
+
+    other = gpt2(tmp_path / "whole")
+    other.transformer.save_pretrained(tmp_path / "bare")
+    assert isinstance(GPT2Model.from_pretrained(tmp_path / "bare"), GPT2Model)
+    change_weights(tmp_path / "bare", lambda tensors: {**tensors, "h.0.attn.bias": torch.ones(1, 1, 64, 64).tril()})
+    tokens = draw(2, 20)
+    assert (other(tokens).logits - load_transformer(tmp_path / "bare").eval()(tokens)).abs().max() < 1e-5
+
+
+def test_old_names_of_layer_norms_are_read(tmp_path):
+    from transformers import BertConfig, BertForMaskedLM
+
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    other = BertForMaskedLM(BertConfig(vocab_size=263, **size)).eval()
+    other.save_pretrained(tmp_path)
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+
+    def age(tensors):
+        for new, before in old.items():
+            tensors = {name.replace(new, before): tensor for name, tensor in tensors.items()}
+        return {**tensors, "cls.seq_relationship.weight": torch.zeros(2, 32), "bert.pooler.dense.bias": torch.zeros(32)}
+
+    change_weights(tmp_path, age)
+    tokens = draw(2, 20)
+    assert (other(tokens).logits - load_transformer(tmp_path).eval()(tokens)).abs().max() < 1e-5
+
+
+def test_a_weight_without_a_place_is_refused(tmp_path):
+    gpt2(tmp_path)
+    change_weights(tmp_path, lambda tensors: {**tensors, "transformer.h.0.adapter.weight": torch.ones(2)})
+    with pytest.raises(StepError, match=r"adapter\.weight"):
+        load_transformer(tmp_path)
+
+
+def test_two_tables_that_should_be_one_are_refused(tmp_path):
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    size = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1}
+    size |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
+    BartForConditionalGeneration(BartConfig(vocab_size=263, **size)).save_pretrained(tmp_path)
+    assert load_encoder_decoder(tmp_path).config.num_encoder_layers == 0
+    change_weights(tmp_path, lambda tensors: {**tensors, "model.encoder.embed_tokens.weight": torch.ones(263, 32)})
+    with pytest.raises(StepError, match=r"not equal to model\.shared"):
+        load_encoder_decoder(tmp_path)
+
+
+def test_an_encoder_decoder_is_no_transformer_and_the_other_way_round(tmp_path, byte_tokenizer):
+    config = ModelConfig(family="encoder-decoder", vocab_size=263, dim=16, num_layers=1, num_heads=2, num_kv_heads=2)
+    save_model(build_model(config), tmp_path / "two", byte_tokenizer)
+    save_model(make(TIED), tmp_path / "one", byte_tokenizer)
+    with pytest.raises(StepError, match="encoder-decoder"):
+        load_transformer(tmp_path / "two")
+    with pytest.raises(StepError, match="no encoder-decoder"):
+        load_encoder_decoder(tmp_path / "one")
+
+
+def test_a_mixture_with_one_expert_per_token_is_no_mixtral(tmp_path, byte_tokenizer):
+    """Where one expert answers, transformers gives it the weight 1 and we its probability."""
+    config = dataclasses.replace(TIED, num_experts=4, experts_per_token=1)
+    sentence = save_model(Transformer(config), tmp_path, byte_tokenizer)
+    assert "model.experts_per_token=1" in sentence
+    assert load_transformer(tmp_path).config == config
+    change_config(tmp_path, model_type="mystery")
+    with pytest.raises(UnlikeOursError, match="mystery"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"family": "gpt2", "positions": "t5", "num_kv_heads": 6}, "positions=t5"),
+        ({"qk_norm": True, "bias": True}, "qk_norm=True"),
+        ({"norm": "layernorm"}, "norm=layernorm"),
+        ({"activation": "relu2"}, "activation=relu2"),
+        ({"post_norm": True}, "post_norm=True"),
+    ],
+)
+def test_the_sentence_names_the_setting_that_no_class_has(changes, named, tmp_path, byte_tokenizer):
+    config = dataclasses.replace(TIED, **changes)
+    sentence = save_model(Transformer(config), tmp_path, byte_tokenizer)
+    assert f"model.{named}" in sentence
+    assert load_transformer(tmp_path).config == config
+    with pytest.raises(StepError, match=named):
+        hugging_face_config(config)
+
+
+def test_an_index_of_an_earlier_write_does_not_outlive_it(tmp_path, byte_tokenizer):
+    save_model(make(TIED, seed=1), tmp_path, byte_tokenizer, shard_bytes=20_000)
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    model, tokens = make(TIED, seed=2), draw(1, 9)
+    save_model(model, tmp_path, byte_tokenizer)
+    assert torch.equal(load_transformer(tmp_path)(tokens), model(tokens))
+    save_model(model, tmp_path, byte_tokenizer, shard_bytes=20_000)
+    assert torch.equal(load_transformer(tmp_path)(tokens), model(tokens))
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_what_the_base_says_of_generation_travels(tmp_path, byte_tokenizer):
+    save_model(make(TIED), tmp_path / "base", byte_tokenizer)
+    path = tmp_path / "base" / "generation_config.json"
+    path.write_text(json.dumps({"temperature": 0.7, "eos_token_id": 9}), encoding="utf-8")
+    save_model(make(TIED), tmp_path / "tuned", tmp_path / "base")
+    values = json.loads((tmp_path / "tuned" / "generation_config.json").read_text(encoding="utf-8"))
+    assert values["temperature"] == 0.7
+    assert values["eos_token_id"] == [2, 6]
+
+
+@pytest.mark.parametrize(("ties", "scales"), [({}, True), ({"tie_word_embeddings": False}, False)])
+def test_an_old_t5_tells_by_its_ties_whether_it_scales_its_output(ties, scales, tmp_path):
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(vocab_size=263, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["scale_decoder_outputs"], values["tie_word_embeddings"]
+    path.write_text(json.dumps(values | ties), encoding="utf-8")
+    assert read_config(tmp_path).scale_output is scales
+
+
+PUBLISHED = {
+    "bart-base": "BartForConditionalGeneration",
+    "bert-base": "BertForMaskedLM",
+    "bloom-560m": "BloomForCausalLM",
+    "gpt2-124m": "GPT2LMHeadModel",
+    "llama-1b": "LlamaForCausalLM",
+    "llama-8b": "LlamaForCausalLM",
+    "mixtral-8x7b": "MixtralForCausalLM",
+    "qwen3-0.6b": "Qwen3ForCausalLM",
+    "t5-small": "T5ForConditionalGeneration",
+    "transformer-base": "MarianMTModel",
+}
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_a_preset_of_a_published_shape_is_written_in_its_class(preset):
+    import yaml
+
+    path = Path(__file__).parents[3] / "conf" / "model" / f"{preset}.yaml"
+    config = ModelConfig(vocab_size=32000, **yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert hugging_face_config(config)["architectures"] == [PUBLISHED[preset]]
