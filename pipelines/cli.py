@@ -32,6 +32,7 @@ _OWN = (
     "chat",
     "data",
     "diff",
+    "estimate",
     "explain",
     "export",
     "graph",
@@ -88,6 +89,7 @@ def _add_running(verbs: Verbs) -> None:
 def _add_looking(verbs: Verbs) -> None:
     plan = _verb(verbs, "plan", "list the steps as cached or to run, with the reason; run nothing")
     _add_selectors(plan)
+    _verb(verbs, "estimate", "tell how large the models of the recipe are, what training takes, and whether it fits")
     explain = _verb(verbs, "explain", "tell all that is known of one step of the plan")
     explain.add_argument("step", metavar="STEP", help="name of the step")
     _add_selectors(explain)

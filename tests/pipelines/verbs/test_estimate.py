@@ -1,0 +1,68 @@
+"""`headwater estimate`: sizes, arithmetic and memory of a recipe's trainings, told before anything runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import main
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"store={tmp_path / 'store'}"
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, dict[str, float]]:
+    assert main(["estimate", "--json", *words]) == 0
+    return {step["step"]: step for step in json.loads(capsys.readouterr().out)["steps"]}
+
+
+def test_each_training_of_the_recipe_is_estimated(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = told(capsys, store, "preset=micro")
+    assert list(steps) == ["pretrain", "sft", "reward"]
+    pretrain = steps["pretrain"]
+    assert pretrain["parameters"] == 1024 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160 + 2 * 64) + 64
+    assert pretrain["memory_bytes"] == pytest.approx(sum(pretrain["parts"].values()))
+    assert pretrain["fits"] is True
+    assert pretrain["tokens_per_second"] is None
+
+
+def test_the_settings_move_the_estimate(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    common = [store, "recipe=pretrain", "model=gpt2-124m", "pretrain.training.batch_size=32", "pretrain.length=512"]
+    one = told(capsys, *common, "pretrain.training.micro_batch=16")["pretrain"]
+    less = told(capsys, *common, "pretrain.training.micro_batch=4")["pretrain"]
+    again = told(capsys, *common, "pretrain.training.micro_batch=16", "pretrain.training.recompute=blocks")["pretrain"]
+    assert less["parts"]["activations"] * 4 == pytest.approx(one["parts"]["activations"])
+    assert again["parts"]["activations"] < one["parts"]["activations"] / 4
+    assert again["parts"]["weights"] == one["parts"]["weights"]
+
+
+def test_what_does_not_fit_is_told_with_the_sentence_of_its_refusal(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["estimate", store, "recipe=pretrain", "model=llama-70b"]) == 0
+    said = capsys.readouterr().out
+    assert "pretrain would be refused" in said
+    assert "fix: take a smaller model=" in said
+
+
+def test_every_training_of_a_sweep_is_a_row(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = told(capsys, store, "recipe=scaling", "preset=micro")
+    assert len(steps) == 5
+    assert steps["pretrain_32x2_4096"]["parameters"] > steps["pretrain_16x1_4096"]["parameters"]
+
+
+def test_it_needs_no_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pipelines.cli import main\n"
+        "main(['estimate', 'model=llama-8b', f'store={sys.argv[1]}'])\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, check=False)
+    assert done.returncode == 0
