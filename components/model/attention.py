@@ -9,6 +9,9 @@ a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,11 +39,20 @@ class Projection(nn.Linear):
         """Leaves the weights to the owner."""
 
 
+Mix: TypeAlias = Callable[[Tensor, Tensor, Tensor, AttentionPlan], Tensor]
+
+
 class Attention(nn.Module):
-    """Self-attention with one fused projection for queries, keys and values."""
+    """Self-attention with one fused projection for queries, keys and values.
+
+    Attributes:
+        around: Calls the mixing of queries, keys and values in place of this module, where ranks share a sequence: none
+            of them has all tokens before that, and none has all heads during it.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.around: Callable[[Mix, Tensor, Tensor, Tensor], Tensor] | None = None
         self._heads, self._kv_heads = config.num_heads, config.num_kv_heads
         self._scale = None if config.scale_attention else 1.0
         self._layer = layer
@@ -59,17 +71,27 @@ class Attention(nn.Module):
         # Split, not sliced: the gradient of a slice is a zero-filled copy of the whole.
         turned_BTNC, values_BTKC = torch.split(heads_BTNC, [num_turned, self._kv_heads], dim=2)
         queries_BTHC, keys_BTKC = self._turned(turned_BTNC, plan)
+        if self.around is None:
+            mixed_BTX = self._mixed(queries_BTHC, keys_BTKC, values_BTKC, plan)
+        else:
+            mixed_BTX = self.around(self._mixed, queries_BTHC, keys_BTKC, values_BTKC)
+        out: Tensor = self.out(mixed_BTX)
+        return out
+
+    def share_heads(self, size: int) -> None:
+        """Tells that the matrices will be cut among `size` ranks, each of which has so many fewer heads."""
+        self._heads, self._kv_heads = self._heads // size, self._kv_heads // size
+
+    def _mixed(self, queries_BTHC: Tensor, keys_BTKC: Tensor, values_BTKC: Tensor, plan: AttentionPlan) -> Tensor:
+        """What each head reads, heads side by side, [B, T, H C]."""
+        batch, length = queries_BTHC.shape[:2]
         if plan.documents is not None:
             mixed = _within(plan.documents, queries_BTHC, keys_BTKC, values_BTKC, self._scale)
-            return self._written(mixed.reshape(batch, length, -1))
+            return mixed.reshape(batch, length, -1)
         queries, keys, values = (part.transpose(1, 2) for part in (queries_BTHC, keys_BTKC, values_BTKC))
         if plan.cache is not None:
             keys, values = plan.cache.append(self._layer, keys, values)
-        return self._written(mix(queries, keys, values, plan.mask, plan.causal, self._scale))
-
-    def _written(self, mixed_BTX: Tensor) -> Tensor:
-        out: Tensor = self.out(mixed_BTX)
-        return out
+        return mix(queries, keys, values, plan.mask, plan.causal, self._scale)
 
     def _turned(self, heads_BTNC: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor]:
         """Queries and keys, normalised and rotated where the model does so."""

@@ -226,6 +226,16 @@ class TrainingConfig:
         require_choice("training.engine", self.engine, ENGINES)
         require_choice("training.precision", self.precision, PRECISIONS)
         require_choice("training.recompute", self.recompute, RECOMPUTES)
+        shared = self.sequence_parallel * self.tensor_parallel
+        key = "training.compile"
+        require(shared == 1 or not self.compile, key, self.compile, "is not for ranks that share", f"{key}=false")
+        key = "training.tensor_parallel"
+        size = self.tensor_parallel
+        require(
+            size == 1 or self.sequence_parallel == 1, key, size, "is not for ranks that share sequences", f"{key}=1"
+        )
+        require(size == 1 or self.optimizer == "adamw", key, size, "is for training.optimizer=adamw", f"{key}=1")
+        require(size == 1 or self.zero_stage > 0, key, size, "needs ZeRO", "training.zero_stage=1, 2 or 3")
         stages = "training.zero_stage"
         require(0 <= self.zero_stage <= 3, stages, self.zero_stage, "must be 0, 1, 2 or 3", f"{stages}=1")
         require(

@@ -7,7 +7,8 @@ Decisions, each with its reason (the settings are made in `deepspeed_json`, the 
 - The accumulation boundary is ours (`managed_gradient_accumulation` off): a step is however many micro-batches came
   before `step`, which PPO and uneven data need.
 - DeepSpeed averages gradients over ranks; losses here are already divided by the global number of units. `backward`
-  multiplies by the number of ranks, which the average takes back. (DeepSpeed's own sum mode lacks stage 3.)
+  multiplies by the number of ranks (by that of copies of the model, where ranks share matrices), which the average
+  takes back. (DeepSpeed's own sum mode lacks stage 3.)
 - DeepSpeed skips a step whose gradient norm is not finite at stages 1 to 3 (for bf16 only when told to: it is). At
   stage 0 it neither reports a norm nor skips, so there the gradients are reduced, measured and clipped here.
 - It has no place between measuring the gradient and using it. `_gate` makes one: the function that measures is
@@ -36,25 +37,32 @@ from components.training.deepspeed_start import start_deepspeed
 from components.training.deepspeed_state import NamedState
 from components.training.deepspeed_table import Value
 from components.training.engine import Accept, StepReport
+from components.training.matrices import cuts_of, share_matrices
 from components.training.optim import make_optimizer, set_lr
+from components.training.places import Place, find_place
 from components.training.plain_engine import clip_gradients, report
 from components.training.precision import autocast, compute_dtype, loss_scale_of
+from components.training.sequences import SharedSequences
 
 
 class DeepSpeedEngine:
     """See `Engine`. Needs the process group of its ranks to be up."""
 
     def __init__(self, model: nn.Module, config: TrainingConfig, rank: Rank) -> None:
-        self.rank = rank.rank
-        self.world_size = rank.world_size
+        self._place = find_place(config, rank)
+        self.rank, self.world_size = self._place.rank, self._place.world_size
+        self._num_copies = rank.world_size // config.tensor_parallel
         self.device = torch.device(rank.device)
         self._config = config
         self._stage = config.zero_stage
         self._model = model
         dtype = compute_dtype(config, self.device)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        wanted = deepspeed_json(config, rank.world_size, dtype, num_parameters, self.device.type == "cpu")
-        self._engine = _initialize(model, config, wanted, self.device, dtype)
+        cuts, plan = {}, None
+        if config.tensor_parallel > 1:
+            cuts, plan = cuts_of(model), share_matrices(model, config.tensor_parallel)
+        wanted = deepspeed_json(config, rank.world_size, dtype, num_parameters, self.device.type == "cpu", plan)
+        self._engine = _initialize(model, config, wanted, self.device, dtype, self._place)
         self._settings = effective_json(self._engine, wanted)
         compare(wanted, self._settings)
         if self._stage == 0:
@@ -65,7 +73,7 @@ class DeepSpeedEngine:
         if self._stage > 0:
             self._gate()
             self._tell_scale()
-        self._state = NamedState(self._engine, model, self._stage, self.device)
+        self._state = NamedState(self._engine, model, self._stage, self.device, cuts, self._place.group)
 
     @property
     def module(self) -> nn.Module:
@@ -75,7 +83,7 @@ class DeepSpeedEngine:
 
     def backward(self, loss: Tensor) -> None:
         """See `Engine.backward`."""
-        factor = self.world_size * (self._scale.value if self._stage == 0 else 1)  # above, DeepSpeed scales
+        factor = self._num_copies * (self._scale.value if self._stage == 0 else 1)  # above, DeepSpeed scales
         self._engine.backward(loss * factor, scale_wrt_gas=False)
 
     def step(self, lr: float, accept: Accept | None = None) -> StepReport:
@@ -140,7 +148,7 @@ class DeepSpeedEngine:
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """See `Engine.sum_over_ranks`."""
-        total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
+        total = torch.tensor(list(values), dtype=torch.float64, device=self.device) * self._place.leads
         dist.all_reduce(total)
         sums: list[float] = total.tolist()
         return sums
@@ -174,15 +182,22 @@ class DeepSpeedEngine:
 
 
 def _initialize(
-    model: nn.Module, config: TrainingConfig, wanted: dict[str, Value], device: torch.device, dtype: torch.dtype
+    model: nn.Module,
+    config: TrainingConfig,
+    wanted: dict[str, Value],
+    device: torch.device,
+    dtype: torch.dtype,
+    place: Place,
 ) -> Any:  # noqa: ANN401  (DeepSpeed has no types)
     """Makes DeepSpeed's engine; what it prints goes to standard error."""
-    deepspeed: Any = start_deepspeed(device)
+    deepspeed: Any = start_deepspeed(device, config.tensor_parallel)
     if config.offload == "nvme":
         _require_file_access(config)
     with redirect_stdout(sys.stderr):
         model.to(device)
         optimizer = make_optimizer(model, config)
+        if config.sequence_parallel > 1 and place.group is not None:
+            model = SharedSequences(model, place.group)
         if config.zero_stage == 0 and dtype == torch.float16:
             model = autocast(model, dtype)  # DeepSpeed's own autocast brings a loss scale of its own
         try:

@@ -19,7 +19,12 @@ BUCKET_ELEMENTS = 100_000_000
 
 
 def deepspeed_json(
-    config: TrainingConfig, world_size: int, dtype: torch.dtype, num_parameters: int, on_cpu: bool = True
+    config: TrainingConfig,
+    world_size: int,
+    dtype: torch.dtype,
+    num_parameters: int,
+    on_cpu: bool = True,
+    tensor_parallel: Value = None,
 ) -> dict[str, Value]:
     """The DeepSpeed configuration of a training config.
 
@@ -30,6 +35,7 @@ def deepspeed_json(
             in half precision with fp32 masters.
         num_parameters: Bounds the communication buckets: DeepSpeed allocates them whole.
         on_cpu: Whether the ranks compute on CPUs, where there is no pinned memory.
+        tensor_parallel: The plan of `matrices.share_matrices`, where ranks share matrices.
 
     Returns:
         A dict to pass as `config` to `deepspeed.initialize`.
@@ -54,6 +60,9 @@ def deepspeed_json(
         "steps_per_print": 1_000_000_000,
         "zero_optimization": zero,
     }
+    if tensor_parallel is not None:
+        result["tensor_parallel"] = tensor_parallel
+        del result["train_batch_size"]  # DeepSpeed counts now processes, now copies of the model, by stage
     if dtype == torch.bfloat16 and sharded:
         result["bf16"] = {"enabled": True, "check_grad_overflow": True}
     elif dtype == torch.float16 and sharded:
@@ -101,6 +110,10 @@ def _held(engine: Any) -> dict[str, Value]:  # noqa: ANN401
         "memory_breakdown": engine.memory_breakdown(),
         "zero_optimization": _both_names(config.zero_config),
         "aio": dict(config.aio_config),
+        "tensor_parallel": {
+            "autotp_size": engine.autotp_size(),
+            "partition_config": config.tensor_parallel_config.partition_config,
+        },
         "data_types": {"grad_accum_dtype": config.grad_accum_dtype},
     }
     if engine.bfloat16_enabled():

@@ -24,8 +24,12 @@ from components.errors import MachineError
 _SHARED_MEMORY = "deepspeed_shm_comm"
 
 
-def start_deepspeed(device: torch.device) -> ModuleType:
+def start_deepspeed(device: torch.device, tensor_parallel: int = 1) -> ModuleType:
     """Imports DeepSpeed for a device and makes it ready for a new process group.
+
+    Args:
+        device: Where the ranks compute.
+        tensor_parallel: Ranks that share each matrix.
 
     Raises:
         MachineError: If it cannot be imported.
@@ -46,16 +50,21 @@ def start_deepspeed(device: torch.device) -> ModuleType:
         deepspeed.ops.__compatible_ops__ = {**deepspeed.ops.__compatible_ops__, _SHARED_MEMORY: False}
     # DeepSpeed calls these collectives by names that torch has renamed: one warning per call, nothing to act on.
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
-    _forget_old_groups()
+    _forget_old_groups(tensor_parallel)
     module: ModuleType = deepspeed
     return module
 
 
-def _forget_old_groups() -> None:
-    """Makes DeepSpeed drop the process groups it cached in an earlier `launch` of this process, which are gone."""
+def _forget_old_groups(tensor_parallel: int) -> None:
+    """Makes DeepSpeed drop the process groups it cached for an earlier engine of this process.
+
+    They are gone since the `launch` they were made in, or made for another number of ranks that share matrices.
+    """
     from deepspeed.utils import groups
 
-    if groups._WORLD_GROUP is not None and groups._WORLD_GROUP not in dist.distributed_c10d._world.pg_map:
+    cached, shared = groups._WORLD_GROUP, groups._TENSOR_MODEL_PARALLEL_GROUP
+    gone = cached is not None and cached not in dist.distributed_c10d._world.pg_map
+    if gone or (shared is not None and (tensor_parallel == 1 or dist.get_world_size(shared) != tensor_parallel)):
         groups._release_process_group_references()
 
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from components.training.engine import named_buffers
+from components.training.matrices import Cut, cut_out, join
 from components.training.muon import HybridMuon, Layout, Share
 from components.training.optim import moments_of, restore_moment, saved_moment, start_state
 
@@ -31,10 +32,21 @@ class NamedState:
         model: The module it was made of.
         stage: ZeRO stage.
         device: Where the ranks compute.
+        cuts: How the matrices are cut that ranks of a group share.
+        shared_by: That group; None where each rank has all of them.
     """
 
-    def __init__(self, engine: Any, model: nn.Module, stage: int, device: torch.device) -> None:  # noqa: ANN401
-        self._engine = engine  # DeepSpeed has no types
+    def __init__(
+        self,
+        engine: Any,  # noqa: ANN401  (DeepSpeed has no types)
+        model: nn.Module,
+        stage: int,
+        device: torch.device,
+        cuts: Mapping[str, Cut],
+        shared_by: dist.ProcessGroup | None,
+    ) -> None:
+        self._engine = engine
+        self._cuts, self._shared_by = cuts, shared_by
         self._model = model
         self._stage = stage
         self._device = device
@@ -50,7 +62,7 @@ class NamedState:
         """See `Engine.full_weights`."""
         weights = {}
         for name, parameter in self._model.named_parameters():
-            whole = self._full(parameter)  # at stage 3 and for bf16 by all ranks together
+            whole = self._join(name, self._full(parameter))  # at stage 3 and for bf16 by all ranks together
             if keep:
                 weights[name] = _copy(whole.float())
         return weights | {name: _copy(buffer) for name, buffer in named_buffers(self._model).items() if keep}
@@ -61,7 +73,7 @@ class NamedState:
 
         with torch.no_grad():
             for name, parameter in self._model.named_parameters():
-                value = weights[name].to(self._device)
+                value = self._cut_out(name, weights[name].to(self._device))
                 with self._gathered(parameter):
                     parameter.copy_(value)
                 if self._stage == 3 and parameter.requires_grad:
@@ -77,7 +89,7 @@ class NamedState:
         state = {"step": _copy(steps[0]) if steps else torch.zeros(())} if keep else {}
         for name, parameter in self._trainable():
             for moment in self._moments_of(parameter):
-                whole = self._full_moment(parameter, moment)
+                whole = self._join(name, self._full_moment(parameter, moment))
                 if keep:
                     state |= saved_moment(f"{name}/{moment}", whole)
         return state
@@ -86,7 +98,7 @@ class NamedState:
         """See `Engine.load_optimizer_state`."""
         for name, parameter in self._trainable():
             for moment in self._moments_of(parameter):
-                self._set_full_moment(parameter, moment, f"{name}/{moment}", state)
+                self._set_full_moment(name, parameter, moment, state)
         for step in self._steps():
             step.copy_(state["step"])
 
@@ -186,14 +198,16 @@ class NamedState:
             value = safe_get_full_optimizer_state(parameter, moment)
         return value
 
-    def _set_full_moment(self, parameter: nn.Parameter, moment: str, key: str, state: Mapping[str, Tensor]) -> None:
+    def _set_full_moment(self, name: str, parameter: nn.Parameter, moment: str, state: Mapping[str, Tensor]) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state
 
+        key = f"{name}/{moment}"
         if self._stage == 0:
             restore_moment(self._optimizer.state[parameter][moment], key, state)
             return
         value = torch.empty(state[key].shape, device=self._device)
         restore_moment(value, key, state)
+        value = self._cut_out(name, value)
         if self._stage == 3:
             self._set_partition(parameter, value, moment)
         else:
@@ -207,6 +221,15 @@ class NamedState:
         padded[: value.numel()] = value.flatten()
         part = padded[rank * size : (rank + 1) * size]
         self._engine.optimizer.set_local_hp_param(part, parameter, moment)
+
+    def _join(self, name: str, local: Tensor) -> Tensor:
+        return join(local, self._cuts.get(name), self._shared_by)
+
+    def _cut_out(self, name: str, whole: Tensor) -> Tensor:
+        if name not in self._cuts:
+            return whole
+        place, size = dist.get_rank(self._shared_by), dist.get_world_size(self._shared_by)
+        return cut_out(whole, self._cuts[name], place, size)
 
     def _gathered(self, parameter: nn.Parameter) -> Any:  # noqa: ANN401
         """A context in which the parameter is whole; what rank 0 writes there is written back at stage 3."""

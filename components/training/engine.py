@@ -53,11 +53,11 @@ class Engine(Protocol):
 
     @property
     def rank(self) -> int:
-        """Number of this process."""
+        """Which part of the data this process reads: its number, or that of the group whose sequences it shares."""
 
     @property
     def world_size(self) -> int:
-        """Number of processes."""
+        """Into how many parts the data goes: processes, or groups of them."""
 
     @property
     def device(self) -> torch.device:
@@ -80,7 +80,10 @@ class Engine(Protocol):
         """
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """Adds each value over all ranks, in float64; every rank gets the sums."""
+        """Adds each value over all parts of the data, in float64; every process gets the sums.
+
+        What the processes of a group know counts once: it is the same on each.
+        """
 
     def full_weights(self, keep: bool = True) -> dict[str, Tensor]:
         """All parameters and buffers by name, fp32 (buffers as they are), copies on the CPU.

@@ -31,7 +31,15 @@ MODELS = {
     ),
 }
 CONFIG = TrainingConfig(
-    steps=STEPS, batch_size=8, micro_batch=4, lr=1e-2, warmup_steps=1, engine="plain", precision="fp32", ranks=1
+    steps=STEPS,
+    batch_size=8,
+    micro_batch=4,
+    lr=1e-2,
+    eps=1e-6,  # of 1e-8, a gradient that is nothing but rounding would move a weight as far as any other
+    warmup_steps=1,
+    engine="plain",
+    precision="fp32",
+    ranks=1,
 )
 
 
@@ -51,15 +59,24 @@ def tokens_of(step: int, rows: int = CONFIG.batch_size) -> Tensor:
     return (starts + 7 * torch.arange(LENGTH + 1)) % VOCABULARY
 
 
-def train_small(engine: Engine, config: TrainingConfig, steps: Sequence[int] = range(STEPS)) -> list[float]:
-    """Takes steps; returns the mean loss of each before its update."""
+def segments_of(tokens_BT: Tensor) -> Tensor:
+    """Cuts every row into two documents, at a place that follows from its first token."""
+    cuts_B = 3 + tokens_BT[:, 0] % 7
+    return (torch.arange(tokens_BT.shape[1]) >= cuts_B[:, None]).long()
+
+
+def train_small(
+    engine: Engine, config: TrainingConfig, steps: Sequence[int] = range(STEPS), packed: bool = False
+) -> list[float]:
+    """Takes steps; returns the mean loss of each before its update. Packed rows hold two documents each."""
     losses = []
     for step in steps:
         share = config.batch_size // engine.world_size
         mine = tokens_of(step)[engine.rank * share : (engine.rank + 1) * share]
         total = torch.zeros((), dtype=torch.float64)
         for part in mine.split(config.micro_batch):
-            loss = engine.module(part[:, :-1], part[:, 1:])
+            segments = {"segments_BT": segments_of(part[:, :-1])} if packed else {}
+            loss = engine.module(part[:, :-1], part[:, 1:], **segments)
             engine.backward(loss / (config.batch_size * LENGTH))
             total += loss.detach().cpu()
         engine.step(config.lr)
@@ -82,12 +99,30 @@ def flat(weights: dict[str, Tensor]) -> list[Json]:
 
 
 def train_all(config: TrainingConfig, variants: dict[str, dict[str, object]], rank: Rank) -> Json:
-    """Rank function: the losses and final weights of each variant of a config; its key begins with the family."""
+    """Rank function: the losses, final weights and moments of each variant of a config.
+
+    The name of a variant begins with its family. "packed" rows hold several documents; one that is "reloaded" goes on
+    in another engine after two steps, with the weights and the optimizer's state of the first.
+    """
     results: dict[str, Json] = {}
     for name, changes in variants.items():
         one = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
-        engine = make_small(name.partition("/")[0], one, rank)
-        losses: list[Json] = [*train_small(engine, one)]
-        results[name] = {"losses": losses, "weights": flat(engine.full_weights())}
+        family, packed = name.partition("/")[0], "packed" in name
+        engine, losses = make_small(family, one, rank), []
+        if "reloaded" in name:
+            losses += train_small(engine, one, range(2), packed)
+            weights, state = engine.full_weights(), engine.optimizer_state()
+            engine.close()
+            engine = make_small(family, one, rank)
+            engine.load_weights(weights)
+            engine.load_optimizer_state(state)
+        losses += train_small(engine, one, range(len(losses), STEPS), packed)
+        state = engine.optimizer_state()
+        results[name] = {
+            "losses": [*losses],
+            "weights": flat(engine.full_weights()),
+            "step": float(state.pop("step")),
+            "moments": {key: float(moment.double().norm()) for key, moment in state.items()},
+        }
         engine.close()
     return results

@@ -39,6 +39,10 @@ from components.training.deepspeed_table import merged
         ({"offload": "nvme", "zero_stage": 2, "offload_folder": "/x"}, "training.offload"),
         ({"offload": "nvme", "zero_stage": 3}, "training.offload_folder"),
         ({"ranks": 2, "tensor_parallel": 4}, "training.ranks"),
+        ({"ranks": 2, "sequence_parallel": 2, "compile": True}, "training.compile"),
+        ({"ranks": 2, "tensor_parallel": 2, "optimizer": "muon"}, "training.tensor_parallel"),
+        ({"ranks": 2, "tensor_parallel": 2, "zero_stage": 0}, "training.tensor_parallel"),
+        ({"ranks": 4, "tensor_parallel": 2, "sequence_parallel": 2}, "training.tensor_parallel"),
         ({"deepspeed": {"train_batch_size": "8"}}, "training.deepspeed.train_batch_size"),
         ({"deepspeed": {"zero_optimization.stage": "3"}}, "training.deepspeed.zero_optimization.stage"),
         (
@@ -68,7 +72,7 @@ def test_the_batch_size_that_the_refusal_proposes_is_accepted():
 
 
 def test_ranks_that_share_a_sequence_or_its_matrices_count_once_in_the_batch():
-    config = TrainingConfig(batch_size=4, micro_batch=2, ranks=8, tensor_parallel=2, sequence_parallel=2)
+    config = TrainingConfig(batch_size=4, micro_batch=2, ranks=8, sequence_parallel=4)
     assert config.data_ranks == 2
     with pytest.raises(ConfigError, match="on 4 groups of 2 ranks"):
         TrainingConfig(batch_size=4, micro_batch=2, ranks=8, tensor_parallel=2)

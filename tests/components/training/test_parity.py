@@ -20,6 +20,21 @@ SHARDED = {
     for name, changes in PLAIN.items()
     for stage, micro_batch in ((0, 4), (1, 2), (2, 4), (3, 2))
 }
+PACKED = {f"{family}/packed": {} for family in small.MODELS}
+SEQUENCES = {
+    "llama/adamw/sequences/1": {"sequence_parallel": 2, "zero_stage": 1},
+    "gpt2/adamw/sequences/3": {"sequence_parallel": 2, "zero_stage": 3},
+    "llama/packed/sequences/2": {"sequence_parallel": 2, "zero_stage": 2, "micro_batch": 2},
+    "gpt2/packed/sequences/0": {"sequence_parallel": 2, "zero_stage": 0},
+}
+MATRICES = {
+    "llama/adamw/matrices/1": {"tensor_parallel": 2, "zero_stage": 1},
+    "gpt2/adamw/matrices/2": {"tensor_parallel": 2, "zero_stage": 2, "micro_batch": 2},
+    "llama/packed/matrices/3": {"tensor_parallel": 2, "zero_stage": 3},
+    "gpt2/adamw/matrices/reloaded/1": {"tensor_parallel": 2, "zero_stage": 1},
+    "llama/adamw/matrices/reloaded/3": {"tensor_parallel": 2, "zero_stage": 3},
+}
+RELOADED = {f"llama/muon/reloaded/{stage}": {"zero_stage": stage, "optimizer": "muon"} for stage in (0, 1, 2, 3)}
 OTHERS = {
     "llama/adamw/offload/1": {"zero_stage": 1, "offload": "cpu"},
     "llama/muon/offload/3": {"zero_stage": 3, "offload": "cpu", "optimizer": "muon"},
@@ -31,7 +46,7 @@ OTHERS = {
     },
 }
 VARIANTS = {
-    2: SHARDED | OTHERS,
+    2: SHARDED | OTHERS | SEQUENCES | MATRICES | RELOADED,
     1: {name: SHARDED[name] for name in SHARDED if name.startswith(("llama/muon", "gpt2/adamw"))},
 }
 
@@ -45,7 +60,7 @@ def launch(tmp_path_factory, ranks, variants, **changes):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """The oracle."""
-    return launch(tmp_path_factory, 1, PLAIN)
+    return launch(tmp_path_factory, 1, PLAIN | PACKED)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +76,8 @@ def test_every_stage_and_number_of_ranks_follows_the_curve_of_plain_torch(sharde
     result, oracle = sharded[ranks][name], plain["/".join(name.split("/")[:2])]
     assert result["losses"] == pytest.approx(oracle["losses"], rel=1e-6)
     assert result["weights"] == pytest.approx(oracle["weights"], abs=2e-5)
+    assert result["step"] == oracle["step"] == small.STEPS
+    assert result["moments"] == pytest.approx(oracle["moments"], rel=1e-4, abs=1e-7)
 
 
 def test_both_optimizers_learn_and_not_the_same(plain):
