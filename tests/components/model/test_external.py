@@ -204,3 +204,14 @@ def test_a_bert_is_no_language_model(tmp_path, byte_tokenizer):
     save_model(Transformer(config), tmp_path, byte_tokenizer)
     with pytest.raises(StepError, match="both directions"):
         load_language_model(tmp_path)
+
+
+def test_packed_rows_go_through_whole_where_a_mask_of_documents_is_exact(pair):
+    _, _, model = pair
+    seen = []
+    hook = model.inner.get_input_embeddings().register_forward_hook(lambda _, given, __: seen.append(given[0].shape))
+    segments = torch.tensor([[1] * 7 + [2] * 13 + [3] * 4])
+    model.hidden(draw(1, 24), segments_BT=segments)
+    hook.remove()
+    window = model.config.model_type == "gemma2"  # a mask would open its sliding window
+    assert seen == [torch.Size([3, 13]) if window else torch.Size([1, 24])]
