@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import socket
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,7 @@ def rank_counts(rank: Rank, folder: str, count: int) -> Json:
                 history.write(f"{number} {int(present)}\n")
             saved.with_name("next").write_text(str(number + 1))
             saved.with_name("next").replace(saved)
-    own = [name for _, name in socket.if_nameindex()]
-    return {"world": rank.world_size, "started_at": start, "interfaces": len(own)}
+    return {"world": rank.world_size, "started_at": start}
 
 
 def counting_anywhere(ctx: Context, config: ElasticConfig) -> Metrics:
@@ -52,3 +51,21 @@ def counting_anywhere(ctx: Context, config: ElasticConfig) -> Metrics:
     assert isinstance(result, dict)
     (ctx.output / "history").write_bytes((ctx.scratch / "history").read_bytes())
     return {name: float(str(value)) for name, value in result.items()}
+
+
+def rank_meets(rank: Rank, folder: str) -> Json:
+    """Adds up over the group, and writes down where it met the others."""
+    import torch
+    import torch.distributed as dist
+
+    value = torch.tensor([float(rank.rank + 1)])
+    dist.all_reduce(value)
+    names = ("MASTER_ADDR", "GLOO_SOCKET_IFNAME", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    (Path(folder) / f"rank-{rank.rank}").write_text(" ".join(os.environ.get(name, "-") for name in names))
+    dist.barrier()
+    return float(value)
+
+
+def meeting(ctx: Context, config: ElasticConfig) -> Metrics:
+    """Brings all ranks together once."""
+    return {"sum": float(str(ctx.launch(functools.partial(rank_meets, folder=str(ctx.output)), config.ranks)))}
