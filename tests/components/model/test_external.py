@@ -105,10 +105,11 @@ def test_greedy_replies_are_those_of_transformers_in_a_ragged_batch(pair):
         assert reply.tokens == tokens[0, len(prompt) :].tolist()
 
 
-def test_the_sampler_knows_the_log_probability_of_what_it_drew(pair):
+def test_the_sampler_knows_the_log_probability_of_what_it_drew_while_rows_end(pair):
     _, other, model = pair
-    prompts = [draw(1, length, seed=length)[0].tolist() for length in (4, 7)]
-    replies = generate(model, prompts, SamplingConfig(max_new_tokens=6), {9}, [1, 2])
+    prompts = [draw(1, length, seed=length)[0].tolist() for length in (4, 9, 3, 7, 5, 8)]
+    replies = generate(model, prompts, SamplingConfig(max_new_tokens=8), set(range(90)), list(range(6)))
+    assert len({len(reply.tokens) for reply in replies}) > 2
     for prompt, reply in zip(prompts, replies, strict=True):
         logits = other(torch.tensor([prompt + reply.tokens])).logits[0, len(prompt) - 1 : -1]
         exact = logits.log_softmax(-1).gather(1, torch.tensor(reply.tokens)[:, None])[:, 0]
