@@ -25,13 +25,14 @@ def check_start(
     """Refuses what cannot come to a good end. The memory of a model type that is not ours is not estimated.
 
     Raises:
-        StepError: If the vocabularies do not match, or the tokens hold no row.
+        StepError: If the vocabularies do not match, the tokens hold no row, or ranks cannot share this model.
         MachineError: If the training does not fit its device, or the device lacks the precision asked for.
     """
     from components.pretrain.start import read_shape
     from components.shards.loader import Loader, TokenRows
     from components.shards.schedule import Schedule
     from components.tokenizer.load import TextTokenizer
+    from components.training.checks import check_engine
     from components.training.room import check_room, device_of_ranks
 
     check_tokenizer(tokens, tokenizer)
@@ -40,6 +41,7 @@ def check_start(
     Loader.open(tokens, Schedule(0, config.training.batch_size, config.length, config.mixture), rows)
     TokenRows.open(tokens / "val", config.length, config.eval_documents)
     if isinstance(shape, ModelConfig):
+        check_engine(shape, config.training, config.length, ctx.device())
         check_room(shape, config.training, config.length, device_of_ranks(ctx.device()), "pretrain.training")
 
 

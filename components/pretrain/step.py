@@ -4,8 +4,9 @@ What is learned is `pretrain.objective`: the next token, masked words or gaps; e
 
 The artifact: `model/` (a Hugging Face folder), `curve.json` (one row per evaluation), `samples.json` (what the model
 writes at the end), `quarantine.jsonl` (batches that were left out, if any were), `order.json` (what the order of the
-rows depends on, see `components.shards.schedule`, and the number of steps). Checkpoints live in the step's scratch: a
-killed run continues from the newest whole one.
+rows depends on, see `components.shards.schedule`, and the number of steps), `deepspeed.json` (the settings that the
+engine held, if it was DeepSpeed's). Checkpoints live in the step's scratch: a killed run continues from the newest
+whole one.
 """
 
 from __future__ import annotations

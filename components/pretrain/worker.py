@@ -75,6 +75,8 @@ def run_rank(job: Job, rank: Rank) -> Json:
             sampler.write(engine, result.steps)
         if rank.rank == 0:
             _publish(job, rank, model.config, weights, result, sampler)
+            if engine.settings():
+                publish_json(job.output / "deepspeed.json", engine.settings())
     finally:
         task.close()
         engine.close()

@@ -19,10 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from components.errors import StepError
-from components.model.attention import Attention, CrossAttention, Projection
+from components.model.attention import Attention, Projection
 from components.model.backbone import Backbone
-from components.model.config import resolved
-from components.model.masks import DISTANCES
+from components.training.checks import check_matrices
 from components.training.deepspeed_table import Value
 
 _BY_ROWS = re.compile(r".*(attention\.qkv|ffn\.gate_up|ffn\.up)\.(weight|bias)$")
@@ -106,19 +105,8 @@ def join(local: Tensor, cut: Cut | None, group: dist.ProcessGroup | None) -> Ten
 
 def _check(model: nn.Module, size: int) -> None:
     """Refuses what cannot be cut exactly."""
-    where = f"training.tensor_parallel={size}"
     stacks = [module for module in model.modules() if isinstance(module, Backbone)]
-    if not stacks or any(isinstance(module, CrossAttention) for module in model.modules()):
-        raise StepError("Only a language model of one stack can share its matrices.", where, "set it to 1")
-    config = resolved(stacks[0].config)
-    rules = (
-        (config.num_kv_heads % size != 0, f"{config.num_kv_heads} key-value heads do not divide over {size} ranks"),
-        (config.ffn_dim % size != 0, f"model.ffn_dim={config.ffn_dim} does not divide over {size} ranks"),
-        (config.positions in DISTANCES, f"{config.positions} positions differ between heads"),
-        (config.num_experts > 0, "its experts are cut by no rule of this plan"),
-        (config.qk_norm, "the norm of queries and keys is shared by heads of all ranks"),
-        (config.dropout > 0, "dropout would differ between ranks that have to agree"),
-    )
-    for broken, reason in rules:
-        if broken:
-            raise StepError(f"This model cannot share its matrices: {reason}.", where, "set it to 1")
+    if len(stacks) != 1:
+        where = f"training.tensor_parallel={size}"
+        raise StepError("Ranks can share the matrices of a model of one stack only.", where, "set it to 1")
+    check_matrices(stacks[0].config, size)

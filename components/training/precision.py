@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import MachineError
+from components.training.checks import check_precision
 from components.training.config import TrainingConfig
 
 FIRST_SCALE = 2.0**16
@@ -40,12 +41,7 @@ def compute_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:
             where=f"training.precision={config.precision}",
             fix="set training.precision=fp16, or fp32",
         )
-    if name == "fp16" and device.type == "cpu" and config.engine == "deepspeed" and config.zero_stage > 0:
-        raise MachineError(
-            "DeepSpeed does not train in fp16 on a CPU.",
-            where=f"training.precision=fp16 training.zero_stage={config.zero_stage}",
-            fix="set training.precision=bf16 or fp32, or training.zero_stage=0",
-        )
+    check_precision(config, device.type)
     return _DTYPES[name]
 
 

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from components.errors import StepError
 from components.model.attention import Attention, Mix
-from components.model.config import ModelConfig, resolved
-from components.model.masks import DISTANCES, AttentionPlan, plan_attention
+from components.model.config import resolved
+from components.model.masks import AttentionPlan, plan_attention
 from components.model.positions import positions_of
 from components.model.transformer import Transformer
+from components.training.checks import check_length, check_sequences
 
 
 class SharedSequences(nn.Module):
@@ -40,11 +41,9 @@ class SharedSequences(nn.Module):
     def __init__(self, inner: nn.Module, group: dist.ProcessGroup) -> None:
         super().__init__()
         self._size, self._place = dist.get_world_size(group), dist.get_rank(group)
-        _check(inner, self._size)
-        assert isinstance(inner, Transformer)
-        self.inner = inner
+        self.inner = _check(inner, self._size)
         self._group = group
-        self._config = resolved(inner.config)
+        self._config = resolved(self.inner.config)
         self._swap = _Swap(group)
         for module in inner.modules():
             if isinstance(module, Attention):
@@ -63,13 +62,7 @@ class SharedSequences(nn.Module):
         Raises:
             StepError: If the sequences do not divide over the ranks.
         """
-        length = tokens_BT.shape[1]
-        if length % self._size:
-            raise StepError(
-                f"Sequences of {length} tokens do not divide over {self._size} ranks.",
-                where=f"training.sequence_parallel={self._size}",
-                fix="choose a length that is a multiple of it",
-            )
+        check_length(tokens_BT.shape[1], self._size)
         self._swap.plan = plan_attention(
             self._config,
             tokens_BT,
@@ -135,18 +128,10 @@ class _SumOfSlices(torch.autograd.Function):
         return gradient, None
 
 
-def _check(model: nn.Module, size: int) -> None:
+def _check(model: nn.Module, size: int) -> Transformer:
     """Refuses what cannot be cut into slices of tokens and groups of heads exactly."""
-    where = f"training.sequence_parallel={size}"
     if not isinstance(model, Transformer):
-        raise StepError("Only a language model of one stack can share its sequences.", where, "set it to 1")
-    config: ModelConfig = resolved(model.config)
-    rules = (
-        (config.num_kv_heads % size != 0, f"{config.num_kv_heads} key-value heads do not divide over {size} ranks"),
-        (config.positions in DISTANCES, f"{config.positions} positions are distances within the whole sequence"),
-        (config.num_experts > 0, "experts are balanced over the whole sequence"),
-        (config.dropout > 0, "dropout would repeat its pattern in every slice"),
-    )
-    for broken, reason in rules:
-        if broken:
-            raise StepError(f"This model cannot share its sequences: {reason}.", where, "set it to 1")
+        where = f"training.sequence_parallel={size}"
+        raise StepError("Ranks can share the sequences of a language model of one stack only.", where, "set it to 1")
+    check_sequences(model.config, size)
+    return model

@@ -34,7 +34,7 @@ def test_a_model_that_cannot_be_cut_exactly_is_refused_with_the_reason(changes, 
 
 
 def test_other_models_are_refused():
-    with pytest.raises(StepError, match="language model of one stack"):
+    with pytest.raises(StepError, match="of one stack only"):
         _check(Toy(), 2)
 
 
