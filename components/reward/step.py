@@ -38,9 +38,11 @@ def reward(ctx: Context, config: RewardConfig, base: Path, preferences: Path) ->
         Preempted: The run was asked to stop; a checkpoint is saved.
     """
     from components.reward.worker import Job, run_rank
+    from components.training.room import check_folder
 
     seeds = {name: ctx.seed(name) for name in ("pairs", "head")}
     job = Job(config, base / "model", preferences, ctx.output, ctx.scratch, seeds)
+    check_folder(base / "model", config.training, config.max_length, ctx.device(), "reward.training")
     ranks = config.training.ranks
     ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
     return cast(Metrics, ctx.launch(partial(run_rank, job), ranks, config.training.allowed_ranks()))

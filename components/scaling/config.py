@@ -36,9 +36,9 @@ class ScalingConfig:
         seed: Root of the randomness of resampling.
     """
 
-    sizes: tuple[str, ...] = ("32x2", "48x3", "64x4")
-    tokens: tuple[str, ...] = ("65536", "131072", "262144")
-    held_out: str = "96x4"
+    sizes: tuple[str, ...] = ("16x2", "32x2", "64x2")
+    tokens: tuple[str, ...] = ("262144", "524288", "1048576")
+    held_out: str = "96x3"
     held_out_tokens: int = 0
     head_width: int = 16
     ffn_ratio: float = 2.75
@@ -54,7 +54,7 @@ class ScalingConfig:
         self._check_sizes()
         for count in self.tokens:
             sound = count.isdecimal() and int(count) > 0
-            require(sound, "scaling.tokens", count, "is no number of tokens", "'scaling.tokens=[65536,131072]'")
+            require(sound, "scaling.tokens", count, "is no number of tokens", "'scaling.tokens=[262144,524288]'")
         points = len(set(self.sizes)) * len(set(self.tokens))
         key = "scaling.sizes"
         require(points >= 4, key, points, "times scaling.tokens are too few points", "at least 4 sizes times tokens")

@@ -38,8 +38,10 @@ def sft(ctx: Context, config: SftConfig, base: Path, instructions: Path) -> Metr
         Preempted: The run was asked to stop; a checkpoint is saved.
     """
     from components.sft.worker import Job, run_rank
+    from components.training.room import check_folder
 
     job = Job(config, base / "model", instructions, ctx.output, ctx.scratch, ctx.seed("rows"))
+    check_folder(base / "model", config.training, config.max_length, ctx.device(), "sft.training")
     ranks = config.training.ranks
     ctx.progress(0, config.training.steps, "steps", f"starting {ranks} rank{'s' if ranks > 1 else ''}")
     return cast(Metrics, ctx.launch(partial(run_rank, job), ranks, config.training.allowed_ranks()))

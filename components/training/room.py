@@ -113,6 +113,29 @@ def check_room(config: ModelConfig, training: TrainingConfig, length: int, devic
     )
 
 
+def check_folder(model: Path, training: TrainingConfig, length: int, kind: str, key: str) -> None:
+    """The same for a model that lies in a folder; types of model that are not ours are not estimated.
+
+    Args:
+        model: Its folder.
+        training: How it is trained.
+        length: Tokens of a sequence.
+        kind: What ranks compute on, "cpu" or "cuda".
+        key: Prefix of the training's settings.
+
+    Raises:
+        StepError: If there is no model that can be read.
+        MachineError: As `check_room`.
+    """
+    from components.model.huggingface import UnlikeOursError, read_config
+
+    try:
+        config = read_config(model)
+    except UnlikeOursError:
+        return
+    check_room(config, training, min(length, config.max_length), device_of_ranks(kind), key)
+
+
 def num_sharing(training: TrainingConfig, device: Device) -> int:
     """Ranks that are taken to share the device's memory."""
     return min(training.ranks, device.sharers)

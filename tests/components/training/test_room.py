@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from components.errors import MachineError
 from components.model.config import ModelConfig
 from components.model.estimate import BAND, GIB, estimate_memory
 from components.training.config import TrainingConfig
-from components.training.room import Device, check_room, fits, needed, parse_gpus, this_machine
+from components.training.room import Device, check_folder, check_room, fits, needed, parse_gpus, this_machine
 
 SHAPE = ModelConfig(vocab_size=32768, dim=2048, num_layers=16, num_heads=16, num_kv_heads=8, ffn_dim=8192)
 TRAINING = TrainingConfig(batch_size=64, micro_batch=16, ranks=4, zero_stage=1)
@@ -89,3 +90,23 @@ def test_this_machine_has_memory_and_cores():
     assert machine.kind == "cpu"
     assert machine.memory_bytes > GIB / 4
     assert machine.sharers >= 1
+
+
+def test_a_model_in_a_folder_is_estimated_before_its_weights_are_read(tmp_path):
+    values = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 128256,
+        "hidden_size": 16384,
+        "num_hidden_layers": 300,
+        "num_attention_heads": 128,
+        "num_key_value_heads": 8,
+        "intermediate_size": 65536,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(MachineError, match="GiB for .* of this machine"):
+        check_folder(tmp_path, TRAINING, 512, "cpu", "sft.training")
