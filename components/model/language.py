@@ -17,16 +17,8 @@ from torch import Tensor
 from components.errors import StepError
 from components.model.cache import KVCache
 from components.model.config import ModelConfig
-from components.model.external import (
-    ExternalCache,
-    ExternalConfig,
-    ExternalModel,
-    ExternalScalar,
-    build_external,
-    load_external,
-    load_external_scalar,
-    save_external,
-)
+from components.model.external import ExternalCache, ExternalConfig, ExternalModel, ExternalScalar
+from components.model.external_folder import build_external, load_external, load_external_scalar, save_external
 from components.model.heads import ScalarModel
 from components.model.huggingface import UnlikeOursError, load_scalar, load_transformer, read_config, save_model
 from components.model.transformer import Transformer

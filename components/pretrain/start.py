@@ -13,7 +13,7 @@ from typing import TypeAlias
 from components.errors import StepError
 from components.model.config import ModelConfig
 from components.model.encoder_decoder import EncoderDecoder
-from components.model.external import read_external_config
+from components.model.external_folder import read_external_config
 from components.model.huggingface import (
     UnlikeOursError,
     check_vocabulary,

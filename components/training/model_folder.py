@@ -12,7 +12,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from components.model.external import ExternalConfig, load_external
+from components.model.external import ExternalConfig
+from components.model.external_folder import load_external
 from components.model.huggingface import from_hugging_face
 from components.model.huggingface.configs import kind_for
 from components.model.huggingface.weights import FolderWeights
