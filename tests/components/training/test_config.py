@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 
 from components.configuring import is_runtime
 from components.errors import ConfigError
 from components.training.config import TrainingConfig
+from components.training.deepspeed_json import deepspeed_json
 from components.training.deepspeed_table import merged
 
 
@@ -103,3 +105,13 @@ def test_less_memory_means_smaller_micro_batches_of_the_same_batch(batch_size, m
     less = config.with_less_memory()
     assert (less and less.micro_batch) == smaller
     assert less is None or dataclasses.replace(less, micro_batch=micro_batch) == config
+
+
+def test_the_settings_of_an_offload_name_its_places():
+    config = TrainingConfig(zero_stage=3, offload="nvme", offload_folder="/fast")
+    place = {"device": "nvme", "pin_memory": True, "nvme_path": "/fast"}
+    zero = deepspeed_json(config, 2, torch.float32, 1000, on_cpu=False)["zero_optimization"]
+    assert (zero["offload_optimizer"], zero["offload_param"]) == (place, place)
+    zero = deepspeed_json(TrainingConfig(zero_stage=2, offload="cpu"), 2, torch.float32, 1000)["zero_optimization"]
+    assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": False}
+    assert "offload_param" not in zero

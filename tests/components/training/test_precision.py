@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from components.errors import MachineError, StepError
 from components.training import precision
 from components.training.blocks import prepare_blocks
+from components.training.checks import check_engine
 from components.training.precision import FIRST_SCALE, LossScale, compute_dtype, loss_scale_of
 from tests.components.training import small
 from tests.components.training.toy import Toy
@@ -139,3 +140,19 @@ def test_recomputing_keeps_less_of_the_forward_pass(rank):
 def test_a_model_without_blocks_is_refused(changes):
     with pytest.raises(StepError, match="no blocks"):
         prepare_blocks(Toy(), dataclasses.replace(small.CONFIG, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "length", "error"),
+    [
+        ({"precision": "fp16", "zero_stage": 1}, 12, MachineError),
+        ({"ranks": 4, "tensor_parallel": 4}, 12, StepError),
+        ({"ranks": 4, "sequence_parallel": 4}, 12, StepError),
+        ({"ranks": 2, "sequence_parallel": 2}, 13, StepError),
+    ],
+)
+def test_what_an_engine_could_not_begin_is_known_before_it_is_made(changes, length, error):
+    config = dataclasses.replace(small.CONFIG, engine="deepspeed", micro_batch=1, zero_stage=1)
+    check_engine(small.MODELS["llama"], config, length, "cpu")
+    with pytest.raises(error):
+        check_engine(small.MODELS["llama"], dataclasses.replace(config, **changes), length, "cpu")
