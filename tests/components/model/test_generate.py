@@ -124,6 +124,7 @@ def frequencies(logits, sampling, draws=100_000):
         SamplingConfig(temperature=1.5, top_k=5),
         SamplingConfig(top_p=0.8),
         SamplingConfig(temperature=0.9, top_k=9, top_p=0.7),
+        SamplingConfig(temperature=1.3, min_p=0.1),
     ],
 )
 def test_tokens_come_as_often_as_the_distribution_says(sampling):
@@ -135,7 +136,7 @@ def test_tokens_come_as_often_as_the_distribution_says(sampling):
     torch.testing.assert_close(log_probs, expected[tokens].log(), rtol=0, atol=1e-5)
 
 
-def test_top_k_keeps_k_and_top_p_the_shortest_list_that_reaches_p():
+def test_top_k_keeps_k_top_p_the_shortest_list_that_reaches_p_min_p_what_is_near_the_likeliest():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
 
     def kept(sampling):
@@ -146,6 +147,9 @@ def test_top_k_keeps_k_and_top_p_the_shortest_list_that_reaches_p():
     assert kept(SamplingConfig(top_p=0.85)) == [True, True, True, False]
     assert kept(SamplingConfig(top_p=1e-6)) == [True, False, False, False]
     assert kept(SamplingConfig(top_k=3, top_p=0.82)) == [True, True, False, False]
+    assert kept(SamplingConfig(min_p=0.55)) == [True, True, False, False]
+    assert kept(SamplingConfig(min_p=0.2)) == [True, True, True, False]
+    assert kept(SamplingConfig(top_k=1, min_p=0.2)) == [True, False, False, False]
 
 
 @given(
