@@ -25,6 +25,8 @@ class PretrainConfig:
         training: Steps, batch, learning rate, engine. A sequence of `batch_size` is one row of `length` tokens.
         init: Folder of a model to go on from, ours or any that transformers loads, instead of weights drawn anew;
             `model` is not used then.
+        resume: `init` is a checkpoint of another run (a folder `step-...`), and training goes on from its step with its
+            optimizer: for a mixture that changes from there on, or more steps. What was read before stays as it was.
         length: Tokens the model sees at once.
         objective: "next-token", "masked" (BERT's: hidden tokens are said again, for model.family=bert) or "span" (T5's:
             spans taken out of a row are written, for model.family=encoder-decoder).
@@ -49,6 +51,7 @@ class PretrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     length: int = 256
     init: str | None = added(None)
+    resume: bool = added(False)
     objective: str = added("next-token")
     mask_fraction: float = added(0.15)
     whole_words: str = added("none")
@@ -67,6 +70,10 @@ class PretrainConfig:
         require(self.length >= 2, "pretrain.length", self.length, "must be at least 2", "pretrain.length=256")
         if self.init is None:
             self._check_model()
+            key = "pretrain.resume"
+            require(
+                not self.resume, key, self.resume, "needs pretrain.init, the checkpoint to go on from", f"{key}=false"
+            )
         require(
             self.eval_documents is None or self.eval_documents >= 1,
             "pretrain.eval_documents",

@@ -53,6 +53,7 @@ def pretrain(
         Preempted: If the run was asked to stop; a checkpoint is saved.
     """
     from components.pretrain.checks import check_start
+    from components.pretrain.origin import check_origin
     from components.pretrain.worker import Job, run_rank
     from components.shards.verify import check_tokens
 
@@ -61,6 +62,8 @@ def pretrain(
     start = start or (Path(config.init) if config.init else None)
     check_start(ctx, config, tokens, tokenizer, rows, start)
     _check_masks(config, tokenizer)
+    if config.resume and start is not None:
+        check_origin(start, config, seeds["rows"])
     job = Job(config, tokens, tokenizer, rows, ctx.output, ctx.scratch, seeds, start)
     ranks = config.training.ranks
     going_on = "; going on from a model, whose shape is kept: pretrain.model is not used" if start else ""

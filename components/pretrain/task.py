@@ -111,6 +111,10 @@ class NextToken:
         """Ids of the documents that a step reads, in the order of its rows."""
         return list(dict.fromkeys(seen.doc_id.hex() for seen in documents_in(self._train, step)))
 
+    def order(self) -> dict[str, object]:
+        """What the order of the rows depends on."""
+        return self._train.schedule.to_json()
+
     def bytes_per_unit(self) -> float:
         """UTF-8 bytes of text behind a target, over the whole split: every id of it is a target once an epoch."""
         split = self._train.split

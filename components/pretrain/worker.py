@@ -67,9 +67,10 @@ def run_rank(job: Job, rank: Rank) -> Json:
     task = _task(job, model.config, loader, validation, text, sampler)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     files = ModelFolder.of(model, model.config, job.tokenizer)
+    origin = job.start if job.config.resume else None
     engine = make_engine(model, job.config.training, rank)
     try:
-        result = train(rank, job.config.training, engine, task, job.scratch, files=files)
+        result = train(rank, job.config.training, engine, task, job.scratch, files=files, origin=origin)
         weights = engine.full_weights()
         if sampler.step != result.steps:  # a checkpoint held the whole training: nothing was evaluated here
             sampler.write(engine, result.steps)

@@ -34,6 +34,12 @@ class Schedule:
         mixture = {"weights": self.mixture.weights, "changes": self.mixture.changes}
         return {"seed": self.seed, "batch_size": self.batch_size, "length": self.length, "mixture": mixture}
 
+    def reads_alike_before(self, other: Schedule, step: int) -> bool:
+        """True if both schedules read the same rows in all steps before one."""
+        first, second = ([stretch for stretch in one.mixture.stretches() if stretch[0] < step] for one in (self, other))
+        same = (self.seed, self.batch_size, self.length) == (other.seed, other.batch_size, other.length)
+        return same and first == second
+
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Schedule:
         """Out of what `to_json` gave; other keys are left alone.

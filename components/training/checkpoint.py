@@ -16,6 +16,7 @@ bit or a cut is named and the checkpoint before is used.
 Signatures others build on (PPO keeps two engines in one checkpoint, under prefixes):
     save_checkpoint(folder, step, tensors: {file name: {name: Tensor}}, state: Json dict, model=None) -> Path
     newest_verified(folder, say) -> Checkpoint | None                        say(sentence) is told what is damaged
+    open_checkpoint(path) -> Checkpoint                                      to go on from; StepError if damaged
     agree_on_checkpoint(engine, folder, say) -> Checkpoint | None            collective: rank 0 verifies, all follow
     engine_tensors(engine, prefix="") / load_engine(engine, checkpoint, prefix="", files=None)     collective
     rng_tensors(engine) / restore_rng(engine, checkpoint)                    collective
@@ -40,7 +41,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from components.context import Json
-from components.errors import MachineError
+from components.errors import MachineError, StepError
 from components.publish import flush, publish, publish_json, read_json, sha256_of
 from components.training.engine import Engine
 
@@ -165,11 +166,32 @@ def save_checkpoint(
 def newest_verified(folder: Path, say: Say) -> Checkpoint | None:
     """The newest checkpoint whose every file has the recorded hash; tells `say` about each one passed over."""
     for path in _folders(folder):
-        damage = find_damage(path)
+        step = _step_of(path)
+        damage = find_damage(path, step)
         if damage is None:
-            return Checkpoint(path, _step_of(path))
+            return Checkpoint(path, step)
         say(f"checkpoint {path.name} is skipped: {damage}")
     return None
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """One checkpoint, wherever it lies and whatever its folder is called: for another training to go on from.
+
+    Raises:
+        StepError: If it is none, or not as it was written.
+    """
+    step = -1
+    if (path / MANIFEST).is_file():
+        found = read_json(path / MANIFEST).get("step")
+        step = found if isinstance(found, int) else -1
+    damage = find_damage(path, step)
+    if damage is not None:
+        raise StepError(
+            f"The checkpoint to go on from cannot be used: {damage}.",
+            where=str(path),
+            fix="give a folder step-... of another run's checkpoints that is whole",
+        )
+    return Checkpoint(path, step)
 
 
 def agree_on_checkpoint(engine: Engine, folder: Path, say: Say) -> Checkpoint | None:
@@ -218,13 +240,13 @@ def restore_rng(engine: Engine, checkpoint: Checkpoint) -> bool:
     return True
 
 
-def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+def find_damage(path: Path, step: int) -> str | None:
+    """What is wrong with what should be the checkpoint of a step, or None."""
     try:
         manifest = read_json(path / MANIFEST)
         if "format" not in manifest:
             return "it is of an older version, whose format is no longer read"
-        if manifest["digest"] != _digest(manifest) or manifest["step"] != _step_of(path):
+        if manifest["digest"] != _digest(manifest) or manifest["step"] != step:
             return f"{MANIFEST} is not what was written"
         files = manifest["files"]
         assert isinstance(files, dict)

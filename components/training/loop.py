@@ -1,7 +1,7 @@
 """The training loop of every stage: pretraining, SFT, reward model.
 
 Signatures others build on (`Task`, `Batch` and `to_device` are in `task`):
-    train(rank, config: TrainingConfig, engine, task, scratch: Path, clock, files: ModelFiles) -> TrainResult
+    train(rank, config: TrainingConfig, engine, task, scratch: Path, clock, files: ModelFiles, origin)
     TrainResult: steps, curve, loss, seconds, tokens, tokens_per_second, skipped, counts, goodput
 
 What a step costs beside forward, backward and update is one all-reduce of five numbers: the loss, "were we asked to
@@ -30,6 +30,7 @@ from components.training.checkpoint import (
     NamedWeights,
     agree_on_checkpoint,
     load_engine,
+    open_checkpoint,
     restore_rng,
     rng_tensors,
 )
@@ -40,7 +41,7 @@ from components.training.reporting import Reporter
 from components.training.saving import Saver
 from components.training.schedule import lr_at
 from components.training.stability import QUARANTINE, Guard, GuardState, Quarantine, describe_batch
-from components.training.task import Batch, Spelled, Task, Traceable, to_device
+from components.training.task import Batch, Ordered, Spelled, Task, Traceable, to_device
 from components.training.watchdog import Watchdog
 
 Clock: TypeAlias = Callable[[], float]
@@ -115,6 +116,7 @@ def train(
     scratch: Path,
     clock: Clock = time.perf_counter,
     files: ModelFiles | None = None,
+    origin: Path | None = None,
 ) -> TrainResult:
     """Trains to `config.steps`, from the newest checkpoint in `scratch` if there is one.
 
@@ -127,6 +129,7 @@ def train(
             in `quarantine.jsonl`, and `heartbeats` tells where each rank is.
         clock: Seconds since some moment.
         files: How a checkpoint's weights are laid out; by our own names where none is given.
+        origin: A checkpoint of another training to go on from, at its step, where `scratch` has none yet.
 
     Returns:
         The same on every rank, but for the times.
@@ -139,7 +142,7 @@ def train(
     with Watchdog(rank, scratch / "heartbeats", config.hang_timeout_s) as watchdog:
         run = _Run(rank, config, engine, task, scratch, clock, files or NamedWeights(), watchdog)
         try:
-            run.resume()
+            run.resume(origin)
             engine.module.train()
             while run.state.step < config.steps:
                 run.advance()
@@ -173,17 +176,20 @@ class _Run:
         self._saved_step = -1
         self._spelled = task if isinstance(task, Spelled) else None
 
-    def resume(self) -> None:
-        """Continues from the newest checkpoint that is whole, or starts at step 0."""
+    def resume(self, origin: Path | None) -> None:
+        """Continues from the newest checkpoint that is whole or from another training's, or starts at step 0."""
         checkpoint = agree_on_checkpoint(self._engine, self._folder, self._say)
+        if checkpoint is None and origin is not None:
+            checkpoint = open_checkpoint(origin)
         if checkpoint is not None:
             if not self._load(checkpoint):
                 self._say("the random state is that of another number of ranks and was not restored")
             self._say(f"training continues from step {self.state.step}")
+            self._saved_step = self.state.step if checkpoint.path.parent == self._folder else -1
         self.state.guard.repeated += max(0, self._watchdog.step_before - self.state.step)
         self._take_over(self._quarantine.rewound)
         self._reporter.meet(self._engine, self._task)
-        if checkpoint is None and self._config.spike == "rewind":
+        if self._saved_step < 0 and self._config.spike == "rewind":
             self._save()
         self._reporter.show(self.state.step, "starting")
         self._watchdog.at("starting", self.state.step, anew=True)
@@ -381,6 +387,8 @@ class _Run:
         names = ("schedule", "steps", "lr", "min_lr_ratio", "warmup_steps", "decay_share", "decay_shape")
         schedule: dict[str, Json] = {name: getattr(config, name) for name in names}
         position: dict[str, Json] = {"samples": state.step * config.batch_size, "batch_size": config.batch_size}
+        if isinstance(self._task, Ordered):
+            position["order"] = cast(Json, self._task.order())
         return {
             "step": state.step,
             "position": position,

@@ -14,6 +14,7 @@ A task that also has one of these methods gets more out of it:
     documents(step) -> list[str]              ids of what the step reads: names them when a batch is left out
     bytes_per_unit() -> float                 bytes of text behind a unit of loss in nats: logs bits per byte
     flops_per_token(convention) -> float      "palm" or "causal", of training: logs MFU
+    order() -> dict                           what the order of the data depends on: kept in checkpoints
 """
 
 from __future__ import annotations
@@ -55,6 +56,14 @@ class Traceable(Protocol):
 
     def documents(self, step: int) -> list[str]:
         """Ids of the documents that the step reads on all ranks together."""
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A task that can tell what the order of its data depends on."""
+
+    def order(self) -> dict[str, object]:
+        """Plain values, for whoever goes on from a checkpoint."""
 
 
 @runtime_checkable
