@@ -8,7 +8,7 @@ import torch
 import components.model.attention as attention
 from components.model.cache import KVCache
 from components.model.config import POSITIONS, ModelConfig
-from components.model.masks import attention_backend, documents_of, explain_attention, plan_attention
+from components.model.masks import attention_backend, documents_of, explain_attention, plan_attention, source_mask
 from components.model.transformer import build_model
 
 SHAPE = {"vocab_size": 60, "dim": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "ffn_dim": 48}
@@ -91,6 +91,8 @@ def test_a_target_without_a_source_in_its_row_stays_finite():
     model, source, target = make("encoder-decoder", "sinusoidal"), draw(1, 4), draw(1, 6)
     segments = {"source_segments_BS": torch.zeros(1, 4).long(), "segments_BT": torch.tensor([[0, 0, 0, -1, -1, -1]])}
     assert model(source, target, **segments).isfinite().all()
+    # Not every kernel of torch survives a row of nothing but -inf: there is none.
+    assert source_mask(*segments.values(), torch.float32).isfinite().any(-1).all()
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
