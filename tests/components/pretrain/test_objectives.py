@@ -20,7 +20,7 @@ from components.pack.config import PackConfig
 from components.pack.step import pack
 from components.pretrain.config import PretrainConfig
 from components.pretrain.masked import MaskedWords
-from components.pretrain.rows import without_padding
+from components.pretrain.rows import CutRows, without_padding
 from components.pretrain.spans import Gaps
 from components.pretrain.step import pretrain
 from components.pretrain.task import NextToken
@@ -107,6 +107,15 @@ def test_a_row_that_comes_again_hides_other_tokens(config, parts):
         for row, target in zip(loader.batch(step).tokens, targets, strict=True):
             seen.setdefault(row.tobytes(), set()).add((target != -100).tobytes())
     assert sum(len(patterns) > 1 for patterns in seen.values()) > 0.9 * len(seen) / 2
+
+
+def test_every_row_draws_for_itself_whatever_its_place_in_the_batch(config, parts):
+    loader, validation, _ = parts
+    rows = CutRows(config.training, loader, validation, lambda row, generator: int(generator.integers(1 << 60)), 5)
+    drawn = [value for step in range(4) for value in rows.step(step)]
+    assert len(set(drawn)) == 32
+    assert rows.scored([0, 1]) == rows.scored([0, 1])
+    assert not set(rows.scored([0, 1])) & set(drawn)
 
 
 def test_masked_rows_say_again_what_the_loader_gave(config, parts):
@@ -204,6 +213,8 @@ def test_with_a_document_mask_a_packed_row_is_its_documents_alone(config, world,
     validation = TokenRows.open(world.tokens / "val", 32)
     task = NextToken(config.training, loader, validation, lambda engine, step: None, 0, True)
     [batch, _] = task.micro_batches(0, 0, 1)
+    assert batch["segments_BT"].tolist() == loader.batch(0).documents[:4].tolist()
+    assert batch["segments_BT"].max() > 0
     model = Transformer(dataclasses.replace(config.model, vocab_size=320), torch.Generator().manual_seed(1)).double()
     with torch.no_grad():
         whole = float(task.loss(model, batch))
