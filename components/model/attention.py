@@ -15,7 +15,6 @@ from typing import TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 
 from components.model.config import ModelConfig
 from components.model.elementwise import RMSNorm
@@ -181,6 +180,8 @@ def _within(
     documents: Documents, queries_BTHC: Tensor, keys_BTKC: Tensor, values_BTKC: Tensor, scale: float | None
 ) -> Tensor:
     """Attention of each document to itself, all rows laid end to end, [B T, H, C]."""
+    from torch.nn.attention.varlen import varlen_attn  # 1.6 s of import, for a kernel that CPUs do not have
+
     mixed = varlen_attn(
         queries_BTHC.flatten(0, 1),
         keys_BTKC.flatten(0, 1),
