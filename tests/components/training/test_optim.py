@@ -99,13 +99,14 @@ def test_newton_schulz_brings_singular_values_near_one_and_keeps_the_directions(
     assert off.abs().max() < 1e-4
 
 
-def test_a_step_is_that_of_torch_but_for_the_precision_of_newton_schulz():
+@pytest.mark.parametrize("shape", [(24, 40), (48, 16)])
+def test_a_step_is_that_of_torch_but_for_the_precision_of_newton_schulz(shape):
     generator = torch.Generator().manual_seed(1)
-    start, gradients = torch.randn(24, 40, generator=generator), torch.randn(3, 24, 40, generator=generator)
+    start, gradients = torch.randn(shape, generator=generator), torch.randn(3, *shape, generator=generator)
     ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
     options = {"lr": 0.02, "momentum": 0.9}
     groups = [{"params": [ours], "weight_decay": 0.1, "muon": True}]
-    layouts = {ours: Layout((24, 40), (24,))}
+    layouts = {ours: Layout(shape, shape[:1])}
     mine = HybridMuon(groups, layouts, **options, lr_ratio=1.0, betas=(0.9, 0.95), eps=1e-8)
     torchs = torch.optim.Muon([theirs], weight_decay=0.1, adjust_lr_fn="match_rms_adamw", **options)
     for gradient in gradients:
