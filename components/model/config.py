@@ -208,19 +208,24 @@ class ModelConfig:
                 require_choice(f"model.{name}", value, choices)
 
     def _check_heads(self) -> None:
-        require(
-            self.head_width > 0 or self.dim % self.num_heads == 0,
-            "model.dim",
-            self.dim,
-            f"must be a multiple of model.num_heads={self.num_heads}",
-            f"model.dim={self.num_heads * max(1, self.dim // self.num_heads)}",
+        rotary = resolved(self).positions == "rope"
+        step = (2 if rotary else 1) * self.num_heads
+        even, why = (
+            ("an even multiple", " (rotary positions pair the two half heads)") if rotary else ("a multiple", "")
         )
         require(
-            resolved(self).positions != "rope" or self.head_dim % 2 == 0,
+            self.head_width > 0 or self.dim % step == 0,
             "model.dim",
             self.dim,
-            f"must be an even multiple of model.num_heads={self.num_heads} (rotary positions pair the two half heads)",
-            f"model.dim={2 * self.num_heads * max(1, self.dim // (2 * self.num_heads))}",
+            f"must be {even} of model.num_heads={self.num_heads}{why}",
+            f"model.dim={step * max(1, self.dim // step)}",
+        )
+        require(
+            not rotary or self.head_width % 2 == 0,
+            "model.head_width",
+            self.head_width,
+            f"must be even{why}",
+            f"model.head_width={self.head_width + 1}",
         )
         require(
             self.num_heads % self.num_kv_heads == 0,
