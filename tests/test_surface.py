@@ -15,7 +15,7 @@ from pipelines.config import Settings, all_keys, build, group_options
 
 LISTED = Path(__file__).with_name("surface.txt")
 GROUPS = ("source", "model", "crawl", "extract", "clean", "dedup", "tokenizer", "pretrain", "sft", "reward", "ppo")
-GROUPS += ("evaluate", "cluster", "tracking", "preset")
+GROUPS += ("pack", "evaluate", "cluster", "tracking", "recipe", "preset", "fit")
 
 
 def verbs(parser: argparse.ArgumentParser, prefix: str) -> Iterator[str]:
