@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.configuring import require, runtime
+from components.training.checks import refuse_sharing
 from components.training.config import TrainingConfig
 
 TRAINING = TrainingConfig(
@@ -40,6 +41,7 @@ class ClassifyConfig:
     seed: int = 17
 
     def __post_init__(self) -> None:
+        refuse_sharing(self.training, "classify")
         length, fix = self.max_length, "classify.max_length=128"
         require(length >= 3, "classify.max_length", length, "must be at least 3", fix)
         require(0 <= self.dropout < 1, "classify.dropout", self.dropout, "must lie in [0, 1)", "classify.dropout=0.1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.configuring import require, require_choice
+from components.training.checks import refuse_sharing
 from components.training.config import TrainingConfig
 
 KL_ESTIMATORS = ("k1", "k2", "k3", "abs")
@@ -92,6 +93,7 @@ class PpoConfig:
     seed: int = 17
 
     def __post_init__(self) -> None:
+        refuse_sharing(self.training, "ppo")
         require_choice("ppo.kl_estimator", self.kl_estimator, KL_ESTIMATORS)
         require_choice("ppo.whitening", self.whitening, WHITENINGS)
         require_choice("ppo.aggregation", self.aggregation, AGGREGATIONS)

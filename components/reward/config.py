@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.configuring import require, require_choice
+from components.training.checks import refuse_sharing
 from components.training.config import TrainingConfig
 
 HEADS = ("zero", "normal")
@@ -45,6 +46,7 @@ class RewardConfig:
     seed: int = 17
 
     def __post_init__(self) -> None:
+        refuse_sharing(self.training, "reward")
         require_choice("reward.head", self.head, HEADS)
         require(
             self.max_length >= 8, "reward.max_length", self.max_length, "must be at least 8", "reward.max_length=128"

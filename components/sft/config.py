@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.configuring import require
+from components.training.checks import refuse_sharing
 from components.training.config import TrainingConfig
 
 TRAINING = TrainingConfig(
@@ -36,6 +37,7 @@ class SftConfig:
     seed: int = 17
 
     def __post_init__(self) -> None:
+        refuse_sharing(self.training, "sft")
         require(self.max_length >= 8, "sft.max_length", self.max_length, "must be at least 8", "sft.max_length=256")
         require(
             self.held_out_examples is None or self.held_out_examples >= 1,

@@ -5,6 +5,7 @@ The engines ask again, with the model and the device in hand, for callers that d
 
 from __future__ import annotations
 
+from components.configuring import require
 from components.errors import MachineError, StepError
 from components.model.config import ModelConfig, resolved
 from components.training.config import TrainingConfig
@@ -31,6 +32,17 @@ def check_engine(shape: ModelConfig, config: TrainingConfig, length: int, device
     if config.sequence_parallel > 1:
         check_sequences(shape, config.sequence_parallel)
         check_length(length, config.sequence_parallel)
+
+
+def refuse_sharing(config: TrainingConfig, stage: str) -> None:
+    """Refuses ranks that share matrices or sequences, in the config of a stage other than pretraining.
+
+    Raises:
+        ConfigError: If ranks are to share.
+    """
+    for name in ("tensor_parallel", "sequence_parallel"):
+        key, value = f"{stage}.training.{name}", getattr(config, name)
+        require(value == 1, key, value, "goes with pretraining alone", f"{key}=1")
 
 
 def check_precision(config: TrainingConfig, device: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from components.configuring import require, require_choice, runtime
 from components.model.config import ModelConfig
+from components.training.checks import refuse_sharing
 from components.training.config import TrainingConfig
 
 MODEL = ModelConfig(
@@ -50,6 +51,7 @@ class TranslateConfig:
     seed: int = 17
 
     def __post_init__(self) -> None:
+        refuse_sharing(self.training, "translate")
         family, rule = self.model.family, "reads no source"
         fix = "translate.model.family=encoder-decoder"
         require(family == "encoder-decoder", "translate.model.family", family, rule, fix)

@@ -7,11 +7,16 @@ import dataclasses
 import pytest
 import torch
 
+from components.classify.config import ClassifyConfig
 from components.configuring import is_runtime
 from components.errors import ConfigError
+from components.ppo.config import PpoConfig
+from components.reward.config import RewardConfig
+from components.sft.config import SftConfig
 from components.training.config import TrainingConfig
 from components.training.deepspeed_json import deepspeed_json
 from components.training.deepspeed_table import merged
+from components.translate.config import TranslateConfig
 
 
 @pytest.mark.parametrize(
@@ -115,3 +120,11 @@ def test_the_settings_of_an_offload_name_its_places():
     zero = deepspeed_json(TrainingConfig(zero_stage=2, offload="cpu"), 2, torch.float32, 1000)["zero_optimization"]
     assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": False}
     assert "offload_param" not in zero
+
+
+@pytest.mark.parametrize("kind", [SftConfig, RewardConfig, PpoConfig, ClassifyConfig, TranslateConfig])
+def test_only_pretraining_shares_matrices_or_sequences(kind):
+    shared = TrainingConfig(ranks=2, micro_batch=2, batch_size=4, sequence_parallel=2)
+    with pytest.raises(ConfigError, match="pretraining alone") as refused:
+        kind(training=shared)
+    assert refused.value.where.endswith(".training.sequence_parallel")
