@@ -38,7 +38,11 @@ def check_start(
     check_tokenizer(tokens, tokenizer)
     text = TextTokenizer.from_folder(tokenizer)
     shape = read_shape(start, config, tokenizer) if start else model_shape(config.model, text)
-    Loader.open(tokens, Schedule(0, config.training.batch_size, config.length, config.mixture), rows)
+    loader = Loader.open(tokens, Schedule(0, config.training.batch_size, config.length, config.mixture), rows)
+    if config.training.privacy.on:
+        from components.pretrain.private import budget_of
+
+        budget_of(config, loader.num_rows)
     TokenRows.open(tokens / "val", config.length, config.eval_documents)
     if isinstance(shape, ModelConfig):
         check_engine(shape, config.training, config.length, ctx.device())

@@ -9,6 +9,7 @@ from components.model.config import ModelConfig
 from components.objectives.counts import num_gaps
 from components.shards.config import MixtureConfig
 from components.training.config import TrainingConfig
+from components.training.privacy import refuse_private
 
 OBJECTIVES = {"next-token": ("llama", "gpt2"), "masked": ("bert",), "span": ("encoder-decoder",)}
 """Each objective with the families of `model.family` that can learn it."""
@@ -82,6 +83,7 @@ class PretrainConfig:
             "pretrain.eval_documents=null",
         )
         self._check_objective()
+        self._check_privacy()
         require_choice("pretrain.verify", self.verify, ("full", "quick"))
         for name in ("sample_tokens", "sample_temperature", "loader_threads"):
             value = getattr(self, name)
@@ -133,3 +135,17 @@ class PretrainConfig:
         require(fits, "pretrain.whole_words", whole, rule, "pretrain.whole_words=none")
         fits, rule = not self.document_mask or self.objective != "span", "does not go with pretrain.objective=span"
         require(fits, "pretrain.document_mask", self.document_mask, rule, "pretrain.document_mask=false")
+
+    def _check_privacy(self) -> None:
+        model = self.model
+        relative, mixed = model.positions == "t5", bool(self.mixture.weights or self.mixture.changes)
+        against = {
+            f"needs pretrain.objective=next-token, and it is {self.objective}": self.objective != "next-token",
+            "does not go with pretrain.model.num_experts, which mix rows": bool(model.num_experts),
+            "does not go with pretrain.model.positions=t5, whose table is one for all rows": relative,
+            "does not go with pretrain.model.num_token_types, one for all rows": bool(model.num_token_types),
+            "does not go with pretrain.mixture: every row must have the same chance": mixed,
+        }
+        for why, holds in against.items():
+            if holds:
+                refuse_private(self.training.privacy, why)

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from components.context import Json, Rank, derive_seed
 from components.model.config import ModelConfig
 from components.model.flops import flops_per_token
 from components.model.language import AnyConfig, save_language_model
-from components.model.transformer import build_model
+from components.model.transformer import Transformer, build_model
 from components.pretrain.checks import model_shape
 from components.pretrain.config import PretrainConfig
 from components.pretrain.masked import MaskedWords
+from components.pretrain.private import PrivateRows, budget_of, privacy_record
 from components.pretrain.sampling import Sampler
 from components.pretrain.spans import Gaps
 from components.pretrain.start import Trainable, load_start
@@ -25,9 +26,10 @@ from components.publish import publish_json
 from components.shards.loader import Loader, TokenRows
 from components.shards.schedule import Schedule
 from components.tokenizer.load import TextTokenizer
-from components.training.engine import make_engine
+from components.training.engine import Engine, make_engine
 from components.training.loop import TrainResult, train
 from components.training.model_folder import ModelFolder
+from components.training.privacy import draw_secret
 from components.training.stability import publish_quarantine
 
 
@@ -68,7 +70,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     files = ModelFolder.of(model, model.config, job.tokenizer)
     origin = job.start if job.config.resume else None
-    engine = make_engine(model, job.config.training, rank)
+    engine = _engine(job, model, rank, task)
     try:
         result = train(rank, job.config.training, engine, task, job.scratch, files=files, origin=origin)
         weights = engine.full_weights()
@@ -81,7 +83,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
     finally:
         task.close()
         engine.close()
-    return {**_metrics(result, loader), "parameters": num_parameters}
+    return {**_metrics(result, loader), **_private_metrics(job, task, loader, result), "parameters": num_parameters}
 
 
 def schedule_of(config: PretrainConfig, seed: int) -> Schedule:
@@ -107,6 +109,9 @@ def _task(
     job: Job, shape: AnyConfig, loader: Loader, validation: TokenRows, tokenizer: TextTokenizer, sampler: Sampler
 ) -> NextToken | MaskedWords | Gaps:
     config, write = job.config, sampler.write
+    if config.training.privacy.on:
+        budget = budget_of(config, loader.num_rows)
+        return PrivateRows(config, loader, validation, write, budget, draw_secret(job.scratch))
     if config.objective == "masked":
         return MaskedWords(config, loader, validation, tokenizer, job.seeds["hidden"], write)
     if config.objective == "span":
@@ -117,6 +122,27 @@ def _task(
 
 def _flops(shape: ModelConfig, length: int) -> dict[str, float]:
     return {"palm": flops_per_token(shape, length), "causal": flops_per_token(shape, length, "causal")}
+
+
+def _engine(job: Job, model: nn.Module, rank: Rank, task: NextToken | MaskedWords | Gaps) -> Engine:
+    config = job.config.training
+    if not isinstance(task, PrivateRows):
+        return make_engine(model, config, rank)
+    from components.training.private_engine import PrivateEngine
+
+    assert isinstance(model, Transformer)
+    return PrivateEngine(model, config, rank, task.budget.noise, draw_secret(job.scratch))
+
+
+def _private_metrics(
+    job: Job, task: NextToken | MaskedWords | Gaps, loader: Loader, result: TrainResult
+) -> dict[str, Json]:
+    """What a private training came to; written beside the model too."""
+    if not isinstance(task, PrivateRows):
+        return {}
+    record = privacy_record(job.config, task.budget, loader.num_rows, result.steps)
+    publish_json(job.output / "privacy.json", record)
+    return {"epsilon": record["epsilon"], "delta": record["delta"]}
 
 
 def _sampled(config: PretrainConfig) -> PretrainConfig:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from components.configuring import added, require, require_choice, runtime
 from components.training.deepspeed_table import check_table
+from components.training.privacy import PrivacyConfig, refuse_private
 
 SCHEDULES = ("cosine", "linear", "constant", "wsd", "inverse-sqrt")
 DECAY_SHAPES = ("1-sqrt", "linear")
@@ -74,6 +75,7 @@ class TrainingConfig:
         hang_timeout_s: Seconds in which a step (or an evaluation, or a save) must end; a rank that is slower leaves its
             stacks and ends. 0 waits for ever.
         measure_peak: Time a large matrix product before the first step, and tell what share of its speed training gets.
+        privacy: Differential privacy (DP-SGD), of rows that are learned from.
     """
 
     steps: int = 400
@@ -115,6 +117,7 @@ class TrainingConfig:
     max_rewinds: int = added(3)
     hang_timeout_s: float = runtime(600.0)
     measure_peak: bool = runtime(False)
+    privacy: PrivacyConfig = added(PrivacyConfig())  # noqa: RUF009  (it is frozen)
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "training.steps", self.steps, "must be at least 1", "training.steps=400")
@@ -124,6 +127,7 @@ class TrainingConfig:
         self._check_engine()
         self._check_offload()
         self._check_guard()
+        self._check_privacy()
         check_table(self.deepspeed, self.engine)
         for name in ("eval_every", "checkpoint_every", "max_skipped"):
             value = getattr(self, name)
@@ -288,3 +292,19 @@ class TrainingConfig:
         for name in ("max_rewinds", "hang_timeout_s"):
             value = getattr(self, name)
             require(value >= 0, f"training.{name}", value, "must be 0 or more", f"training.{name}=0")
+
+    def _check_privacy(self) -> None:
+        against = {
+            f"needs training.engine=plain, and it is {self.engine}": self.engine != "plain",
+            "does not go with training.precision=fp16, whose loss scale moves with the data": self.precision == "fp16",
+            f"does not go with training.spike={self.spike}: which steps are left out would tell of the rows": (
+                self.spike != "off"
+            ),
+            "does not go with training.compile: hooks find the gradients of single rows": self.compile,
+            "does not go with training.recompute=blocks: hooks find the gradients of single rows": (
+                self.recompute != "none"
+            ),
+        }
+        for why, holds in against.items():
+            if holds:
+                refuse_private(self.privacy, why)

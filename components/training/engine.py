@@ -28,6 +28,7 @@ from components.context import Rank
 from components.training.blocks import prepare_blocks
 from components.training.config import TrainingConfig
 from components.training.deepspeed_table import Value
+from components.training.privacy import refuse_private
 
 Accept: TypeAlias = Callable[[float], bool]
 
@@ -128,7 +129,9 @@ def make_engine(model: nn.Module, config: TrainingConfig, rank: Rank) -> Engine:
 
     Raises:
         MachineError: If the device cannot compute in `config.precision`.
+        ConfigError: If training is to be private, which only pretraining can be.
     """
+    refuse_private(config.privacy, "goes with pretraining alone")
     prepare_blocks(model, config)
     if config.engine == "plain":
         from components.training.plain_engine import PlainEngine
