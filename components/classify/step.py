@@ -4,6 +4,7 @@ The artifact:
     model/            BertForSequenceClassification as a Hugging Face folder, the labels' names in its config
     classifier.json   the labels in the order of its outputs, and how many tokens of a text it reads
     curve.json        held-out accuracy and loss before the first step, at every evaluation and at the end
+    deepspeed.json    settings that the engine held, if it was DeepSpeed's
 """
 
 from __future__ import annotations

@@ -67,6 +67,8 @@ def run_rank(job: Job, rank: Rank) -> Json:
             name_labels(job.output / "model" / "config.json", labels)
             publish_json(job.output / CLASSIFIER, {"labels": labels, "max_length": config.max_length})
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
+            if engine.settings():
+                publish_json(job.output / "deepspeed.json", engine.settings())
     finally:
         engine.close()
     return {

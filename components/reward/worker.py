@@ -67,6 +67,8 @@ def run_rank(job: Job, rank: Rank) -> Json:
             save_language_model(model.config, weights, job.output / "model", job.base)
             publish_json(job.output / "model" / FILE_NAME, scale)
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
+            if engine.settings():
+                publish_json(job.output / "deepspeed.json", engine.settings())
     finally:
         engine.close()
     return {

@@ -1,7 +1,8 @@
 """Supervised fine-tuning as a step: a base model and dialogues go in, a model that answers comes out.
 
-    model/       the fine-tuned model as a Hugging Face folder, tokenizer and chat template beside it
-    curve.json   held-out loss before the first step, at every evaluation and at the end
+    model/            the fine-tuned model as a Hugging Face folder, tokenizer and chat template beside it
+    curve.json        held-out loss before the first step, at every evaluation and at the end
+    deepspeed.json    settings that the engine held, if it was DeepSpeed's
 
 The loss counts the assistant's words and the token that ends its turn, nothing else; dialogues are packed into rows
 without seeing each other.

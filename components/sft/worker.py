@@ -57,6 +57,8 @@ def run_rank(job: Job, rank: Rank) -> Json:
         if rank.rank == 0:
             save_language_model(shape, weights, job.output / "model", job.base)
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
+            if engine.settings():
+                publish_json(job.output / "deepspeed.json", engine.settings())
     finally:
         engine.close()
     return {

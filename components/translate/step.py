@@ -1,8 +1,9 @@
 """Training an encoder-decoder on pairs as a step: sources and targets go in, a model that writes targets comes out.
 
 The artifact:
-    model/       a Hugging Face folder (MarianMTModel with the default shape), the tokenizer beside it
-    curve.json   loss of held-out pairs at every evaluation
+    model/            a Hugging Face folder (MarianMTModel with the default shape), the tokenizer beside it
+    curve.json        loss of held-out pairs at every evaluation
+    deepspeed.json    settings that the engine held, if it was DeepSpeed's
 """
 
 from __future__ import annotations

@@ -61,6 +61,8 @@ def run_rank(job: Job, rank: Rank) -> Json:
         if rank.rank == 0:
             save_model((shape, weights), job.output / "model", job.tokenizer)
             publish_json(job.output / "curve.json", result.curve)
+            if engine.settings():
+                publish_json(job.output / "deepspeed.json", engine.settings())
     finally:
         engine.close()
     return {

@@ -28,6 +28,7 @@ def encoder(run: Recipe, settings: Settings) -> Artifact:
         code="warn",
         detached=True,
         ranks=settings.classify.training.ranks,
+        min_ranks=settings.classify.training.min_ranks,
         gpus=settings.cluster.rank_gpus,
         base=base,
         labelled=texts,

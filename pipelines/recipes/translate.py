@@ -25,6 +25,7 @@ def translate(run: Recipe, settings: Settings) -> Artifact:
         code="warn",
         detached=True,
         ranks=settings.translate.training.ranks,
+        min_ranks=settings.translate.training.min_ranks,
         gpus=settings.cluster.rank_gpus,
         pairs=texts,
         tokenizer=vocabulary,

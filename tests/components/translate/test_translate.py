@@ -100,9 +100,10 @@ def test_it_is_judged_beside_a_copy_and_the_nearest_pair(trained, prepared, tmp_
     assert scores["beam"] == score_texts(texts, references, "zh")
     assert metrics["exact"] == sum(map(str.__eq__, texts, references)) / len(texts) > 0.6
     assert metrics["chrf"] > metrics["nearest_chrf"] > metrics["copy_chrf"]
-    assert set(scores["by_kind"]) == {"1 digits", "2 digits", "3 digits"}
+    kinds = {pair.kind for pair in read_pairs(prepared[0] / "held_out.arrow")}
+    assert set(scores["by_kind"]) == kinds >= {"2 digits", "3 digits"}
     assert [row[0] for row in table["rows"]][:4] == ["beam 2", "greedy", "nearest", "copy"]
-    assert len(samples["rows"]) == 9
+    assert len(samples["rows"]) == 3 * len(kinds)
 
 
 def test_scores_are_the_libraries_own():
