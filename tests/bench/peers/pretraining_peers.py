@@ -168,7 +168,7 @@ def trainer(shape: dict[str, Any], pacer: Pacer, compiled: bool) -> None:
     transformers.Trainer(model, arguments, train_dataset=Rows(), callbacks=[Paced()]).train()
 
 
-def hugging_face_model(shape: dict[str, Any]) -> Any:  # noqa: ANN401  (transformers has no types)
+def hugging_face_model(shape: dict[str, Any]) -> Any:
     """GPT-2 or LLaMA of this shape, embeddings tied, no dropout."""
     import transformers
 
@@ -189,7 +189,7 @@ def hugging_face_model(shape: dict[str, Any]) -> Any:  # noqa: ANN401  (transfor
     return transformers.LlamaForCausalLM(config)
 
 
-def random_ids(shape: dict[str, Any], size: int) -> Any:  # noqa: ANN401
+def random_ids(shape: dict[str, Any], size: int) -> Any:
     """Ids from which no speed depends."""
     return np.random.default_rng(1).integers(7, shape["vocab"], size)
 
