@@ -1,4 +1,4 @@
-"""Our training loop in rounds: `python our_pretraining.py ENGINE SHAPE [compile]`; ENGINE: plain, zero1.
+"""Our training loop in rounds: `python our_pretraining.py ENGINE SHAPE [compile]`; ENGINE: plain, zero1, zero3.
 
 What a user runs: loader, engine and `train`, which logs every ten steps and checks gradients for being finite.
 """
@@ -81,7 +81,7 @@ def run(rank: Rank, shape: dict[str, Any], engine: str, folder: Path) -> Json:
         lr=6e-4,
         warmup_steps=100,
         engine="plain" if engine == "plain" else "deepspeed",
-        zero_stage=1,
+        zero_stage=3 if engine == "zero3" else 1,
         ranks=1,
         eval_every=0,
         checkpoint_every=0,
@@ -89,7 +89,7 @@ def run(rank: Rank, shape: dict[str, Any], engine: str, folder: Path) -> Json:
     )
     loader = make_loader(shape)
     task = Paced(config, loader, TokenRows(loader.split, shape["length"]), lambda engine, step: None)
-    task.pacer = Pacer(shape["warmup"], shape["steps"])
+    task.pacer = Pacer(shape["warmup"], shape["steps"], shape["device"])
     model = Transformer(model_config(shape), torch.Generator().manual_seed(1))
     train(rank, config, make_engine(model, config, rank), task, folder)
     return None

@@ -197,4 +197,4 @@ def random_ids(shape: dict[str, Any], size: int) -> Any:
 if __name__ == "__main__":
     shape = json.loads(sys.argv[2])
     run = {"nanogpt": nanogpt, "litgpt": litgpt, "trainer": trainer}[sys.argv[1]]
-    run(shape, Pacer(shape["warmup"], shape["steps"]), "compile" in sys.argv[3:])
+    run(shape, Pacer(shape["warmup"], shape["steps"], shape["device"]), "compile" in sys.argv[3:])
