@@ -107,7 +107,9 @@ def test_a_rank_killed_in_the_middle_costs_no_bit(tmp_path, stage):
     with pytest.raises(RankLost):
         context.launch(partial(toy.run_and_kill, config, tmp_path / "killed", 8), 2)
     resumed = context.launch(partial(toy.run_and_kill, config, tmp_path / "killed", -1), 2)
-    assert "training continues from step 6" in [line["text"] for line in toy.journal(tmp_path, "text")]
+    said = [line["text"] for line in toy.journal(tmp_path, "text")]
+    # The checkpoint of step 6 is written behind the training's back: it may not have been published yet.
+    assert {"training continues from step 3", "training continues from step 6"} & {*said}
     assert resumed == context.launch(partial(toy.run_and_kill, config, tmp_path / "whole", -1), 2)
 
 
