@@ -101,6 +101,7 @@ def journal(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.bench
+@pytest.mark.timeout(0)
 def test_seconds_to_the_first_step(inputs: list[str], tmp_path: Path) -> None:
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in RUNS}
     for number in range(ROUNDS + 1):
@@ -116,6 +117,7 @@ def test_seconds_to_the_first_step(inputs: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.bench
+@pytest.mark.timeout(0)
 def test_the_stall_of_a_save(inputs: list[str], tmp_path: Path) -> None:
     load = os.getloadavg()[0]
     print(f"\nstall of a save, goal 0.5 of a step; load average {load:.1f} on {os.cpu_count()} cores")

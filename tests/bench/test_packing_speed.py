@@ -104,6 +104,7 @@ class Way:
 
 
 @pytest.mark.bench
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("corpus", LENGTHS)
 def test_packed_rows_beside_padded_ones(corpus: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)

@@ -32,6 +32,7 @@ def measure(who: str) -> tuple[float, float]:
 
 
 @pytest.mark.bench
+@pytest.mark.timeout(0)
 def test_peak_memory_beside_nanogpt() -> None:
     if "HEADWATER_NANOGPT" not in os.environ:
         pytest.skip("HEADWATER_NANOGPT names no checkout of nanoGPT")

@@ -33,6 +33,7 @@ def share_while_waiting() -> float:
 
 
 @pytest.mark.bench
+@pytest.mark.timeout(0)
 def test_zero_beside_ddp() -> None:
     waiting = share_while_waiting()
     entrants = [
