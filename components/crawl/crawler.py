@@ -308,8 +308,9 @@ class Crawler:
                 lane.expect(0.0)
             else:
                 self._whole.discard(entry.id)
-                self._visits.take(entry, answer, before if validators else None)
-            lane.fetched += self._frontier.number(PAGE, "fetched") - fetched
+                await self._visits.take(entry, answer, before if validators else None)
+            if entry.kind == PAGE:  # Other hosts' pages end while a list is taken up; a page is taken up in one go.
+                lane.fetched += self._frontier.number(PAGE, "fetched") - fetched
         self._frontier.commit()
 
     def _take_busy(self, lane: Lane, entry: Entry, answer: Answer) -> None:

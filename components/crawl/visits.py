@@ -7,6 +7,7 @@ earlier record.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,8 @@ _MAX_SITEMAP_DEPTH = 3
 _FAR = 1 << 30
 _MOST_CHANGES = 20
 _MANY = 512
+_PORTION = 64
+"""URLs of a list that are taken up before other tasks have their turn."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,25 @@ class Visits:
         """Takes up sitemaps or feeds."""
         self.receive(Found(url, depth, kind, why=why, via=via) for url in urls)
 
+    async def _receive_in_portions(self, found: Iterable[Found]) -> None:
+        """Takes up the URLs of a list, which may be fifty thousand: the other hosts go on between two portions.
+
+        A commit of theirs may keep the first portions alone. That is as it must be: the list has not ended then, and
+        is read again by a crawl that goes on from there.
+        """
+        rest = iter(found)
+        while batch := list(islice(rest, _PORTION)):
+            self.receive(batch)
+            await asyncio.sleep(0)
+
     def _add_links(self, urls: Iterable[str], depth: int, via: str) -> None:
         known = self._frontier.known
         self.receive(Found(url, depth, via=via) for url in urls if known.get(url, _FAR) > depth)
 
-    def _add_listed(self, pages: Mapping[str, Hint], depth: int, why: str, via: str) -> None:
-        self.receive(Found(url, depth, PAGE, 0, "", hint.priority, why, via, hint.news) for url, hint in pages.items())
+    async def _add_listed(self, pages: Mapping[str, Hint], depth: int, why: str, via: str) -> None:
+        await self._receive_in_portions(
+            Found(url, depth, PAGE, 0, "", hint.priority, why, via, hint.news) for url, hint in pages.items()
+        )
 
     def follow_shorter_ways(self) -> bool:
         """Takes up again what lies behind pages to which a shorter way was found after they were fetched.
@@ -169,7 +185,7 @@ class Visits:
 
     # What was answered.
 
-    def take(self, entry: Entry, answer: Answer, before: Earlier | None) -> None:
+    async def take(self, entry: Entry, answer: Answer, before: Earlier | None) -> None:
         """Ends a URL that was answered.
 
         Args:
@@ -186,9 +202,9 @@ class Visits:
         elif answer.status != 200:
             self._end(entry, answer, "failed", f"status {answer.status}")
         elif entry.kind == SITEMAP:
-            self._take_sitemap(entry, answer)
+            await self._take_sitemap(entry, answer)
         elif entry.kind == FEED:
-            self._take_feed(entry, answer)
+            await self._take_feed(entry, answer)
         else:
             self._take_page(entry, answer)
 
@@ -244,24 +260,27 @@ class Visits:
         etag, modified = answer.header("etag") or end.etag, answer.header("last-modified") or end.last_modified
         self._book(entry, replace(end, etag=etag, last_modified=modified, position=place), before)
 
-    def _take_sitemap(self, entry: Entry, answer: Answer) -> None:
-        sitemap = read_sitemap(answer.body)
+    async def _take_sitemap(self, entry: Entry, answer: Answer) -> None:
+        sitemap = await asyncio.to_thread(read_sitemap, answer.body)
         pages: dict[str, Hint] = {}
-        for text in sitemap.pages:
+        for number, text in enumerate(sitemap.pages):
+            if number % _MANY == _MANY - 1:
+                await asyncio.sleep(0)
             url, said = normalise(text), sitemap.hints.get(text)
             if url is not None:
                 rank = LINK_PRIORITY if said is None else _rank(said.priority)
                 pages[url] = Hint(rank, 0.0 if said is None else time_of(said.changed))
-        self._add_listed(pages, 1, "sitemap", entry.url)
+        await self._add_listed(pages, 1, "sitemap", entry.url)
         if entry.depth < _MAX_SITEMAP_DEPTH:
             nested = filter(None, map(normalise, sitemap.sitemaps))
-            self.add_lists(nested, SITEMAP, entry.depth + 1, "sitemap", entry.url)
+            lists = (Found(url, entry.depth + 1, SITEMAP, why="sitemap", via=entry.url) for url in nested)
+            await self._receive_in_portions(lists)
         self._end(entry, answer, "fetched", "", sitemap.fault)
 
-    def _take_feed(self, entry: Entry, answer: Answer) -> None:
+    async def _take_feed(self, entry: Entry, answer: Answer) -> None:
         feed = read_feed(answer.body)
         pages = {url: Hint(news=time_of(said)) for text, said in feed.pages if (url := join(entry.url, text))}
-        self._add_listed(pages, entry.depth + 1, "feed", entry.url)
+        await self._add_listed(pages, entry.depth + 1, "feed", entry.url)
         self._end(entry, answer, "fetched", "", feed.fault)
 
     def _redirect(self, entry: Entry, answer: Answer) -> None:

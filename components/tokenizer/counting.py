@@ -31,7 +31,9 @@ Entry: TypeAlias = tuple[str, int]
 
 _TABLE = pa.schema([("piece", pa.large_string()), ("count", pa.int64())])
 _BATCH_ROWS = 16_384
+_BATCH_CHARS = 100_000  # merging holds one batch of every table, and a piece may be a page of Chinese
 _MOST_HELD = 1_000_000  # different pieces a worker holds before it writes them: some 150 MB
+_MOST_HELD_CHARS = 4_000_000  # in those pieces
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Share:
         kind: Kind of tokenizer, which says how text is cut.
         segmenter: See `TokenizerConfig`.
         most_held: Different pieces held in memory.
+        most_held_chars: Characters that those pieces may have together.
     """
 
     shard: Path
@@ -53,6 +56,7 @@ class Share:
     kind: str
     segmenter: str
     most_held: int = _MOST_HELD
+    most_held_chars: int = _MOST_HELD_CHARS
 
 
 def text_bytes(shard: Path) -> int:
@@ -80,16 +84,19 @@ def count_share(share: Share) -> Part:
     cut = cut_of(share.kind, share.segmenter)
     counts: Counter[str] = Counter()
     tables: list[Path] = []
-    num_documents = num_bytes = 0
+    num_documents = num_bytes = held = 0
     for document in iter_shard(share.shard):
         if num_bytes >= share.limit:
             break
         num_documents += 1
         num_bytes += len(document.text.encode())
-        counts.update(cut(document.text))
-        if len(counts) >= share.most_held:
+        for piece in cut(document.text):
+            held += 0 if piece in counts else len(piece)
+            counts[piece] += 1
+        if len(counts) >= share.most_held or held >= share.most_held_chars:
             tables.append(_spill(share, len(tables), counts))
             counts.clear()
+            held = 0
     if tables:
         merge_tables([*tables, _spill(share, len(tables), counts)], share.target)
     else:
@@ -126,11 +133,13 @@ def write_table(path: Path, entries: Iterable[Entry]) -> None:
         pa.ipc.new_file(sink, _TABLE, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer,
     ):
         batch: list[Entry] = []
+        chars = 0
         for entry in entries:
             batch.append(entry)
-            if len(batch) == _BATCH_ROWS:
+            chars += len(entry[0])
+            if len(batch) == _BATCH_ROWS or chars >= _BATCH_CHARS:
                 writer.write_batch(_as_batch(batch))
-                batch = []
+                batch, chars = [], 0
         writer.write_batch(_as_batch(batch))
 
 

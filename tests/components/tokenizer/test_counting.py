@@ -52,6 +52,21 @@ def test_a_worker_that_holds_few_pieces_counts_the_same(tmp_path: Path, make_sen
     assert part == {"documents": 60, "bytes": sum(len(text.encode()) for text in texts)}
 
 
+@pytest.mark.parametrize("most_chars", [1, 200, 10**9])
+def test_a_worker_that_holds_few_characters_counts_the_same(tmp_path: Path, make_sentences, most_chars: int):
+    texts = make_sentences(60)
+    shard = write_texts(tmp_path, texts)
+    count_share(Share(shard, tmp_path / "table.arrow", 10**9, "bpe", "none", most_held_chars=most_chars))
+    assert list(iter_table(tmp_path / "table.arrow")) == count_texts(texts, "bpe")
+
+
+def test_long_pieces_are_written_before_they_fill_memory(tmp_path: Path):
+    texts = [chr(0x4E00 + number) * 100 for number in range(40)]
+    count_share(Share(write_texts(tmp_path, texts), tmp_path / "t.arrow", 10**9, "bpe", "none", most_held_chars=1000))
+    written = [list(iter_table(tmp_path / f"t-part-{number}.arrow")) for number in range(4)]
+    assert [sum(len(piece) for piece, _ in table) for table in written] == [1000] * 4
+
+
 def test_a_worker_stops_with_the_document_that_reaches_its_limit(tmp_path: Path):
     shard = write_texts(tmp_path, ["河" * 10] * 8)
     assert count_share(Share(shard, tmp_path / "t.arrow", 61, "bpe", "none")) == {"documents": 3, "bytes": 90}
