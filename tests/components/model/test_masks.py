@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-import components.model.attention as attention
 from components.model.cache import KVCache
 from components.model.config import POSITIONS, ModelConfig
 from components.model.masks import attention_backend, documents_of, explain_attention, plan_attention, source_mask
@@ -166,7 +165,7 @@ def test_the_variable_length_path_gives_what_the_mask_gives(family, monkeypatch)
     model, tokens = make(family, None, scale_attention=False), draw(2, 12)
     segments = torch.tensor([[0] * 5 + [1] * 7, [4] * 9 + [-1] * 3])
     expected = model(tokens, segments_BT=segments)
-    monkeypatch.setattr(attention, "varlen_attn", one_by_one)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", one_by_one)
     monkeypatch.setattr("components.model.masks.attention_backend", lambda *_: "varlen")
     torch.testing.assert_close(model(tokens, segments_BT=segments), expected, rtol=0, atol=1e-5)
 

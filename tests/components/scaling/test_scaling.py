@@ -100,7 +100,7 @@ def test_targets_are_foretold_with_an_interval(tmp_path, sweep):
     [
         ({"sizes": ("64by4",)}, "scaling.sizes"),
         ({"sizes": ("60x4", "64x4")}, "scaling.sizes"),
-        ({"held_out": "64x4"}, "scaling.held_out"),
+        ({"held_out": "64x2"}, "scaling.held_out"),
         ({"tokens": ("many",)}, "scaling.tokens"),
         ({"sizes": ("32x2",), "tokens": ("1000",)}, "scaling.sizes"),
         ({"form": "straight"}, "scaling.form"),
