@@ -1,8 +1,5 @@
 """Fine-tuning a classifier as a `Task`: the cross-entropy of the right label, a text a row.
 
-The texts of a step are sorted by length before they are cut into micro-batches, so little is padding, and dealt out so
-that every rank gets long and short ones.
-
 Shapes: B texts, L labels.
 """
 
@@ -16,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.classify.data import Example, lay_out
-from components.context import derive_seed
 from components.model.loss import IGNORED
-from components.posttrain.packing import shuffled
+from components.posttrain.packing import ShuffledSteps
 from components.training.config import TrainingConfig
 from components.training.engine import Engine
 from components.training.loop import Batch, to_device
@@ -37,16 +33,16 @@ class Labels:
     def __init__(
         self, config: TrainingConfig, train: Sequence[Example], held_out: Sequence[Example], seed: int
     ) -> None:
-        self._config, self._train, self._seed = config, train, seed
+        self._config = config
+        self._train = ShuffledSteps(
+            train, lambda example: len(example.ids), config.batch_size, config.micro_batch, seed
+        )
         self._held_out = sorted(held_out, key=lambda example: len(example.ids))
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
-        """This rank's share of the step's texts: every `world_size`-th micro-batch in order of length."""
-        examples = sorted(self._examples(step), key=lambda example: len(example.ids))
-        micro = self._config.micro_batch
-        cuts = [examples[first : first + micro] for first in range(0, len(examples), micro)]
-        return [lay_out(cut, micro) for cut in cuts[rank::world_size]]
+        """This rank's share of the step's texts."""
+        cuts = self._train.micro_batches(step, rank, world_size)
+        return [lay_out(cut, self._config.micro_batch) for cut in cuts]
 
     def units(self, step: int) -> float:
         """Texts of a step."""
@@ -54,7 +50,7 @@ class Labels:
 
     def tokens(self, step: int) -> int:
         """Tokens read in the step, padding not counted."""
-        return sum(len(example.ids) for example in self._examples(step))
+        return sum(len(example.ids) for example in self._train.step(step))
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Summed cross-entropy of the labels in nats."""
@@ -77,17 +73,7 @@ class Labels:
 
     def epochs(self, steps: int) -> float:
         """Passes over the texts that so many steps make."""
-        return steps * self._config.batch_size / len(self._train)
-
-    def _examples(self, step: int) -> list[Example]:
-        size, total = self._config.batch_size, len(self._train)
-        return [self._train[self._item(position, total)] for position in range(step * size, (step + 1) * size)]
-
-    def _item(self, position: int, total: int) -> int:
-        epoch, place = divmod(position, total)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, shuffled(total, derive_seed(self._seed, epoch))
-        return int(self._order[place])
+        return self._train.epochs(steps)
 
 
 def label_scores(module: nn.Module, batch: Batch) -> Tensor:

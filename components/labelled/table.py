@@ -14,10 +14,9 @@ import pyarrow as pa
 
 from components.instructions.files import content_id, held_out_ids
 from components.labelled.config import LabelledConfig
-from components.posttrain.dialogues import hash_order
+from components.posttrain.dialogues import hash_order, write_hashed
 from components.posttrain.jsonl import read_lines
 from components.posttrain.prompts import read_table
-from components.publish import publish
 from components.sample.texts import held_out, reviews
 
 LABELLED = pa.schema([("id", pa.string()), ("text", pa.string()), ("label", pa.string())])
@@ -82,10 +81,7 @@ def _first(rows: list[Labelled], limit: int | None) -> list[Labelled]:
 
 def write_labelled(path: Path, rows: Iterable[Labelled]) -> None:
     """Writes a table, in the order of a hash: any first part of it is a fair sample."""
-    ordered = sorted(rows, key=lambda row: hash_order(row.id))
-    columns = {name: [getattr(row, name) for row in ordered] for name in LABELLED.names}
-    with publish(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, LABELLED) as out:
-        out.write_table(pa.table(columns, schema=LABELLED), max_chunksize=4096)
+    write_hashed(path, rows, LABELLED)
 
 
 def read_labelled(path: Path, limit: int | None = None) -> list[Labelled]:

@@ -14,9 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from components.documents import Document, Outcome, make_doc_id, write_shard, write_summary
-from components.posttrain.dialogues import hash_order
+from components.posttrain.dialogues import hash_order, write_hashed
 from components.posttrain.prompts import read_table
-from components.publish import publish
 
 PAIRS = pa.schema([("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("target", pa.string())])
 
@@ -78,10 +77,7 @@ def split_pairs(pairs: Iterable[Pair], fraction: float, max_chars: int) -> Split
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Writes a table, in the order of a hash: any first part of it is a fair sample."""
-    ordered = sorted(pairs, key=lambda pair: hash_order(pair.id))
-    columns = {name: [getattr(pair, name) for pair in ordered] for name in PAIRS.names}
-    with publish(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, PAIRS) as out:
-        out.write_table(pa.table(columns, schema=PAIRS), max_chunksize=4096)
+    write_hashed(path, pairs, PAIRS)
 
 
 def read_pairs(path: Path, limit: int | None = None) -> list[Pair]:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -23,6 +23,14 @@ _HEAD = [("id", pa.string()), ("lang", pa.string()), ("source", pa.string())]
 INSTRUCTIONS = pa.schema([*_HEAD, ("messages", _MESSAGES)])
 PROMPTS = pa.schema([*_HEAD, ("prompt", _MESSAGES)])
 PREFERENCES = pa.schema([*PROMPTS, ("chosen", pa.string()), ("rejected", pa.string()), ("margin", pa.float32())])
+
+
+class Identified(Protocol):
+    """A row that a table can put into its order."""
+
+    @property
+    def id(self) -> str:
+        """Unique in its table."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +79,17 @@ class Preference:
 
 def write_instructions(path: Path, rows: Iterable[Instruction]) -> None:
     """Writes a file of conversations."""
-    _write(path, rows, INSTRUCTIONS)
+    write_hashed(path, rows, INSTRUCTIONS)
 
 
 def write_prompts(path: Path, rows: Iterable[Prompt]) -> None:
     """Writes a file of prompts."""
-    _write(path, rows, PROMPTS)
+    write_hashed(path, rows, PROMPTS)
 
 
 def write_preferences(path: Path, rows: Iterable[Preference]) -> None:
     """Writes a file of pairs."""
-    _write(path, rows, PREFERENCES)
+    write_hashed(path, rows, PREFERENCES)
 
 
 def user_says(text: str) -> Messages:
@@ -94,7 +102,8 @@ def hash_order(identity: str) -> bytes:
     return hashlib.sha256(identity.encode()).digest()
 
 
-def _write(path: Path, rows: Iterable[Instruction | Prompt | Preference], schema: pa.Schema) -> None:
+def write_hashed(path: Path, rows: Iterable[Identified], schema: pa.Schema) -> None:
+    """Writes a table of rows with ids, in the order of a hash: any first part of it is a fair sample."""
     ordered = sorted(rows, key=lambda row: hash_order(row.id))
     columns = {name: [getattr(row, name) for row in ordered] for name in schema.names}
     with publish(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as out:

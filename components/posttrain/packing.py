@@ -8,7 +8,8 @@ does the rest, so a packed dialogue is learned from exactly as if it were alone 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from components.context import derive_seed
 from components.shards.permutation import permute
 
 WINDOW = 2048
+Item = TypeVar("Item")
 
 
 def pack(lengths: Sequence[int], items: Iterable[int], capacity: int) -> list[list[int]]:
@@ -103,6 +105,48 @@ class PackedRows:
         for start in range(0, len(order), WINDOW):
             rows += pack(self._lengths, order[start : start + WINDOW].tolist(), self._capacity)
         return [rows[index] for index in shuffled(len(rows), derive_seed(self._seed, epoch, "rows"))]
+
+
+class ShuffledSteps(Generic[Item]):
+    """Items that are not packed, step after step: every epoch another shuffle, every item once an epoch.
+
+    The items of a step are sorted by length before they are cut into micro-batches, so little is padding, and dealt out
+    so that every rank gets long and short ones. All is a function of (items, seed), as with `PackedRows`.
+
+    Args:
+        items: What there is.
+        length: Tokens of an item, by which micro-batches are put together.
+        batch_size: Items of a step on all ranks.
+        micro_batch: Items of a micro-batch.
+        seed: Chooses all shuffles.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], length: Callable[[Item], int], batch_size: int, micro_batch: int, seed: int
+    ) -> None:
+        self._items, self._length, self._seed = items, length, seed
+        self._batch_size, self._micro_batch = batch_size, micro_batch
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def step(self, step: int) -> list[Item]:
+        """The items of a step, in their order."""
+        size = self._batch_size
+        return [self._item(position) for position in range(step * size, (step + 1) * size)]
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> list[list[Item]]:
+        """A rank's share of a step: every `world_size`-th micro-batch in order of length."""
+        items, micro = sorted(self.step(step), key=self._length), self._micro_batch
+        return [items[first : first + micro] for first in range(0, len(items), micro)][rank::world_size]
+
+    def epochs(self, steps: int) -> float:
+        """Passes over the items that so many steps make."""
+        return steps * self._batch_size / len(self._items)
+
+    def _item(self, position: int) -> Item:
+        epoch, place = divmod(position, len(self._items))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, shuffled(len(self._items), derive_seed(self._seed, epoch))
+        return self._items[int(self._order[place])]
 
 
 def shuffled(size: int, key: int) -> NDArray[np.int64]:

@@ -1,8 +1,6 @@
 """Reward training as a `Task`: Bradley-Terry over pairs, both sides of a pair in one forward pass.
 
-A conversation's score is the head's value at its last token. Rows are padded on the right, where no real token looks;
-the pairs of a step are sorted by length before they are cut into micro-batches, so little is padding, and dealt out so
-that every rank gets long and short ones.
+A conversation's score is the head's value at its last token. Rows are padded on the right, where no real token looks.
 
 Shapes: P pairs, B = 2 P rows, T tokens.
 """
@@ -11,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.context import derive_seed
-from components.posttrain.packing import shuffled
+from components.posttrain.packing import ShuffledSteps
 from components.posttrain.preference import bradley_terry
 from components.reward.config import RewardConfig
 from components.reward.data import Pair, lay_out
@@ -35,15 +31,13 @@ class Preferences:
     """
 
     def __init__(self, config: RewardConfig, train: Sequence[Pair], held_out: Sequence[Pair], seed: int) -> None:
-        self._config, self._train, self._held_out, self._seed = config, train, held_out, seed
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+        self._config, self._held_out = config, held_out
+        batch = config.training
+        self._train = ShuffledSteps(train, lambda pair: pair.length, batch.batch_size, batch.micro_batch, seed)
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
-        """This rank's share of the step's pairs: every `world_size`-th micro-batch in order of length."""
-        pairs = sorted(self._pairs(step), key=lambda pair: pair.length)
-        micro = self._config.training.micro_batch
-        cuts = [pairs[first : first + micro] for first in range(0, len(pairs), micro)]
-        return [lay_out(cut) for cut in cuts[rank::world_size]]
+        """This rank's share of the step's pairs."""
+        return [lay_out(cut) for cut in self._train.micro_batches(step, rank, world_size)]
 
     def units(self, step: int) -> float:
         """Pairs of a step."""
@@ -51,7 +45,7 @@ class Preferences:
 
     def tokens(self, step: int) -> int:
         """Tokens read in the step, padding not counted."""
-        return sum(len(pair.chosen) + len(pair.rejected) for pair in self._pairs(step))
+        return sum(len(pair.chosen) + len(pair.rejected) for pair in self._train.step(step))
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Summed loss of the pairs."""
@@ -70,16 +64,6 @@ class Preferences:
         """Chosen minus rejected score of every held-out pair, float64. Collective."""
         chosen, rejected = score_pairs(engine, self._held_out, self._config.training.micro_batch)
         return chosen - rejected
-
-    def _pairs(self, step: int) -> list[Pair]:
-        size, total = self._config.training.batch_size, len(self._train)
-        return [self._train[self._item(position, total)] for position in range(step * size, (step + 1) * size)]
-
-    def _item(self, position: int, total: int) -> int:
-        epoch, place = divmod(position, total)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, shuffled(total, derive_seed(self._seed, epoch))
-        return int(self._order[place])
 
 
 def scores(module: nn.Module, batch: Batch) -> Tensor:

@@ -1,20 +1,14 @@
-"""Translation as a `Task`: the cross-entropy of each target token, given the source and the target before it.
-
-The pairs of a step are sorted by length before they are cut into micro-batches, so little is padding, and dealt out so
-that every rank gets long and short ones.
-"""
+"""Translation as a `Task`: the cross-entropy of each target token, given the source and the target before it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor, nn
 
-from components.context import derive_seed
 from components.model.loss import IGNORED
 from components.objectives.pairs import lay_out_pairs
-from components.posttrain.packing import shuffled
+from components.posttrain.packing import ShuffledSteps
 from components.training.config import TrainingConfig
 from components.training.engine import Engine
 from components.training.loop import Batch, to_device
@@ -34,24 +28,21 @@ class Translation:
     def __init__(
         self, config: TrainingConfig, train: Sequence[Encoded], held_out: Sequence[Encoded], seed: int
     ) -> None:
-        self._config, self._train, self._seed = config, train, seed
+        self._config = config
+        self._train = ShuffledSteps(train, lambda pair: pair.size, config.batch_size, config.micro_batch, seed)
         self._held_out = sorted(held_out, key=lambda pair: pair.size)
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
-        """This rank's share of the step's pairs: every `world_size`-th micro-batch in order of length."""
-        pairs = sorted(self._pairs(step), key=lambda pair: pair.size)
-        micro = self._config.micro_batch
-        cuts = [pairs[first : first + micro] for first in range(0, len(pairs), micro)]
-        return [_lay_out(cut) for cut in cuts[rank::world_size]]
+        """This rank's share of the step's pairs."""
+        return [_lay_out(cut) for cut in self._train.micro_batches(step, rank, world_size)]
 
     def units(self, step: int) -> float:
         """Target tokens of the step."""
-        return float(sum(len(pair.target) for pair in self._pairs(step)))
+        return float(sum(len(pair.target) for pair in self._train.step(step)))
 
     def tokens(self, step: int) -> int:
         """Tokens of sources and targets in the step, padding not counted."""
-        return sum(pair.size for pair in self._pairs(step))
+        return sum(pair.size for pair in self._train.step(step))
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Summed cross-entropy of the targets in nats."""
@@ -77,17 +68,7 @@ class Translation:
 
     def epochs(self, steps: int) -> float:
         """Passes over the pairs that so many steps make."""
-        return steps * self._config.batch_size / len(self._train)
-
-    def _pairs(self, step: int) -> list[Encoded]:
-        size, total = self._config.batch_size, len(self._train)
-        return [self._train[self._item(position, total)] for position in range(step * size, (step + 1) * size)]
-
-    def _item(self, position: int, total: int) -> int:
-        epoch, place = divmod(position, total)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, shuffled(total, derive_seed(self._seed, epoch))
-        return int(self._order[place])
+        return self._train.epochs(steps)
 
 
 def _lay_out(pairs: Sequence[Encoded]) -> Batch:

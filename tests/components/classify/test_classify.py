@@ -86,8 +86,8 @@ def test_ranks_together_read_every_text_once(base, texts):
     for step in (0, 3):
         halves = [*task.micro_batches(step, 0, 2), *task.micro_batches(step, 1, 2)]
         rows = sorted(str(row[row != 0].tolist()) for batch in halves for row in batch["tokens_BT"])
-        assert rows == sorted(str(example.ids) for example in task._examples(step))
-    epoch = [str(e.ids) for step in range(-(-len(examples) // 16)) for e in task._examples(step)][: len(examples)]
+        assert rows == sorted(str(example.ids) for example in task._train.step(step))
+    epoch = [str(e.ids) for step in range(-(-len(examples) // 16)) for e in task._train.step(step)][: len(examples)]
     assert sorted(epoch) == sorted(str(example.ids) for example in examples)
 
 

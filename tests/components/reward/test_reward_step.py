@@ -158,7 +158,7 @@ def test_every_pair_comes_once_an_epoch(tiny_base, preferences):
     tokenizer = TextTokenizer.from_folder(tiny_base / "model")
     pairs, _ = read_pairs(preferences / "train.arrow", tokenizer, 48)
     task = Preferences(dataclasses.replace(CONFIG, training=dataclasses.replace(PLAIN, batch_size=24)), pairs, pairs, 3)
-    seen = [id(pair) for step in range(25) for pair in task._pairs(step)]
+    seen = [id(pair) for step in range(25) for pair in task._train.step(step)]
     for epoch in range(2):
         assert sorted(seen[epoch * 300 : (epoch + 1) * 300]) == sorted(id(pair) for pair in pairs)
     assert seen[:300] != seen[300:]

@@ -76,7 +76,7 @@ def test_ranks_together_read_every_pair_of_a_step(prepared):
         parts = [*task.micro_batches(step, 0, 2), *task.micro_batches(step, 1, 2)]
         assert len(parts) == 2
         rows = sorted(str(row[row != PAD].tolist()) for batch in parts for row in batch["sources_BS"])
-        assert rows == sorted(str(pair.source) for pair in task._pairs(step))
+        assert rows == sorted(str(pair.source) for pair in task._train.step(step))
         assert task.units(step) == sum(int((batch["targets_BT"] != -100).sum()) for batch in parts)
 
 
