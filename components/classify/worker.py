@@ -19,7 +19,7 @@ from components.model.huggingface import load_transformer, read_config, save_mod
 from components.posttrain.start import evaluate_start
 from components.publish import publish_json
 from components.tokenizer.load import TextTokenizer
-from components.training.engine import make_engine
+from components.training.engine import make_engine, publish_settings
 from components.training.loop import train
 
 
@@ -67,8 +67,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
             name_labels(job.output / "model" / "config.json", labels)
             publish_json(job.output / CLASSIFIER, {"labels": labels, "max_length": config.max_length})
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
-            if engine.settings():
-                publish_json(job.output / "deepspeed.json", engine.settings())
+            publish_settings(engine, job.output)
     finally:
         engine.close()
     return {
@@ -109,9 +108,5 @@ def _start(folder: Path, config: ClassifyConfig, num_labels: int, seed: int) -> 
             where=f"classify.max_length={config.max_length}",
             fix=f"set classify.max_length={shape.max_length}, or pretrain with a larger model.max_length",
         )
-    base = load_transformer(folder)
-    model = ClassifierModel(
-        replace(base.config, dropout=config.dropout), num_labels, torch.Generator().manual_seed(seed)
-    )
-    model.backbone.load_state_dict(base.backbone.state_dict())
-    return model
+    generator = torch.Generator().manual_seed(seed)
+    return ClassifierModel.from_transformer(load_transformer(folder), num_labels, generator, config.dropout)

@@ -12,6 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from components.configuring import added, require, require_choice
+from components.errors import StepError
 
 FAMILIES = ("llama", "gpt2", "bert", "encoder-decoder")
 POSITIONS = ("rope", "learned", "sinusoidal", "t5", "alibi", "none")
@@ -295,6 +296,28 @@ def resolved(config: ModelConfig) -> ModelConfig:
     """The config with every null field set to what its family says. Idempotent."""
     unset = {name: value for name, value in _DEFAULTS[config.family].items() if getattr(config, name) is None}
     return dataclasses.replace(config, **unset) if unset else config  # type: ignore[arg-type]
+
+
+def with_vocabulary(config: ModelConfig, vocab_size: int, key: str) -> ModelConfig:
+    """The config with its vocabulary filled in, where it leaves that to the tokenizer.
+
+    Args:
+        config: The shape.
+        vocab_size: Tokens of the tokenizer.
+        key: Where the shape stands, such as "pretrain.model".
+
+    Raises:
+        StepError: If the config asks for fewer rows than the tokenizer has tokens.
+    """
+    if config.vocab_size == 0:
+        return dataclasses.replace(config, vocab_size=vocab_size)
+    if config.vocab_size < vocab_size:
+        raise StepError(
+            f"The tokenizer has {vocab_size} tokens, the model has room for {config.vocab_size}.",
+            where=f"{key}.vocab_size={config.vocab_size}",
+            fix=f"set {key}.vocab_size=0 to take the tokenizer's",
+        )
+    return config
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.errors import StepError
+from components.model.heads import draw_score
 from components.model.loss import IGNORED, cross_entropy
 from components.model.masks import segments_see
 from components.model.positions import positions_of
@@ -250,9 +251,7 @@ class ExternalScalar(_External):
         """
         scalar = cls(classifier_of(model.inner.config, model.config.model_type))
         scalar.inner.base_model.load_state_dict(model.inner.base_model.state_dict())
-        weight = scalar.inner.score.weight
-        std = 0.0 if generator is None else (weight.shape[1] + 1) ** -0.5
-        nn.init.normal_(weight, std=std, generator=generator)
+        draw_score(scalar.inner.score.weight, generator)
         return scalar
 
     def forward(

@@ -7,6 +7,8 @@ Shapes: B batch, T tokens, D model width, L labels.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,8 +48,7 @@ class ScalarModel(nn.Module):
             scalar = cls(model.config)
         scalar.to_empty(device=model.backbone.embed.weight.device)
         scalar.backbone.load_state_dict(model.backbone.state_dict())
-        std = 0.0 if generator is None else (model.config.dim + 1) ** -0.5
-        nn.init.normal_(scalar.score.weight, std=std, generator=generator)
+        draw_score(scalar.score.weight, generator)
         return scalar
 
     def forward(
@@ -62,6 +63,12 @@ class ScalarModel(nn.Module):
         hidden_BTD, _ = self.backbone(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT, cache=cache)
         values_BT: Tensor = self.score(hidden_BTD).squeeze(-1)
         return values_BT
+
+
+def draw_score(weight_1D: Tensor, generator: torch.Generator | None) -> None:
+    """Draws a scalar head from N(0, 1 / (dim + 1)) as in 2009.01325; without a generator it is zero."""
+    std = 0.0 if generator is None else (weight_1D.shape[1] + 1) ** -0.5
+    nn.init.normal_(weight_1D, std=std, generator=generator)
 
 
 class ClassifierModel(nn.Module):
@@ -88,7 +95,11 @@ class ClassifierModel(nn.Module):
 
     @classmethod
     def from_transformer(
-        cls, model: Transformer, num_labels: int, generator: torch.Generator | None = None
+        cls,
+        model: Transformer,
+        num_labels: int,
+        generator: torch.Generator | None = None,
+        dropout: float | None = None,
     ) -> ClassifierModel:
         """Copies the backbone of a pretrained bert and adds a new head.
 
@@ -96,8 +107,10 @@ class ClassifierModel(nn.Module):
             model: Where the backbone comes from; left as it is.
             num_labels: Labels.
             generator: Draws the head.
+            dropout: While it is fine-tuned; None keeps the model's.
         """
-        classifier = cls(model.config, num_labels, generator).to(model.backbone.embed.weight.device)
+        config = model.config if dropout is None else replace(model.config, dropout=dropout)
+        classifier = cls(config, num_labels, generator).to(model.backbone.embed.weight.device)
         classifier.backbone.load_state_dict(model.backbone.state_dict())
         return classifier
 

@@ -6,17 +6,12 @@ and the device (its memory, its precision). What only a rank can see, it says it
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from components.context import Context
 from components.errors import StepError
-from components.model.config import ModelConfig
+from components.model.config import ModelConfig, with_vocabulary
 from components.pretrain.config import PretrainConfig
-
-if TYPE_CHECKING:
-    from components.tokenizer.load import TextTokenizer
 
 
 def check_start(
@@ -37,7 +32,11 @@ def check_start(
 
     check_tokenizer(tokens, tokenizer)
     text = TextTokenizer.from_folder(tokenizer)
-    shape = read_shape(start, config, tokenizer) if start else model_shape(config.model, text)
+    shape = (
+        read_shape(start, config, tokenizer)
+        if start
+        else with_vocabulary(config.model, text.vocab_size, "pretrain.model")
+    )
     loader = Loader.open(tokens, Schedule(0, config.training.batch_size, config.length, config.mixture), rows)
     if config.training.privacy.on:
         from components.pretrain.private import budget_of
@@ -66,20 +65,3 @@ def check_tokenizer(tokens: Path, tokenizer: Path) -> None:
             where=f"{tokens / META}, {tokenizer / FILE_NAME}",
             fix="make the tokens again with this tokenizer, or give the tokenizer they were made with",
         )
-
-
-def model_shape(config: ModelConfig, tokenizer: TextTokenizer) -> ModelConfig:
-    """The model's shape with its vocabulary filled in.
-
-    Raises:
-        StepError: If the config asks for fewer rows than the tokenizer has tokens.
-    """
-    if config.vocab_size == 0:
-        return replace(config, vocab_size=tokenizer.vocab_size)
-    if config.vocab_size < tokenizer.vocab_size:
-        raise StepError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, the model has room for {config.vocab_size}.",
-            where=f"pretrain.model.vocab_size={config.vocab_size}",
-            fix="set pretrain.model.vocab_size=0 to take the tokenizer's",
-        )
-    return config

@@ -14,7 +14,6 @@ import numpy as np
 from components.context import Json
 from components.pretrain.config import PretrainConfig
 from components.pretrain.task import NextToken
-from components.shards.corpus import Spans
 from components.shards.loader import Loader, RowBatch, TokenRows
 from components.training.engine import Engine
 from components.training.privacy import Budget, make_budget
@@ -51,10 +50,8 @@ class PrivateRows(NextToken):
         secret: int,
     ) -> None:
         super().__init__(config.training, train, validation, on_evaluate, config.loader_threads, config.document_mask)
-        self.budget = budget
-        self._secret = secret
-        self._groups = list(train.plan.groups.values())
-        self._starts = np.cumsum([0, *(group.num_rows for group in self._groups)])
+        self.budget, self.secret = budget, secret
+        self._starts = np.cumsum([0, *(group.num_rows for group in train.plan.groups.values())])
 
     def units(self, step: int) -> float:
         """Tokens of an average step: the same number for every step."""
@@ -71,24 +68,14 @@ class PrivateRows(NextToken):
     def drawn(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The rows of a step: each is among them with the same chance, whatever the others are."""
         num_rows = int(self._starts[-1])
-        generator = np.random.default_rng([self._secret, step])
+        generator = np.random.default_rng([self.secret, step])
         count = generator.binomial(num_rows, self.budget.sample_rate)
         return generator.choice(num_rows, count, replace=False, shuffle=False).astype(np.int64)
 
     def _read(self, rank: int, world_size: int, step: int) -> RowBatch:
         rows = self.drawn(step)
         groups = np.searchsorted(self._starts, rows, side="right") - 1
-        parts = []
-        for group in np.unique(groups).tolist():
-            mine = np.flatnonzero(groups == group)
-            spans = self._groups[group].spans(rows[mine] - self._starts[group])
-            parts.append((mine[spans.lines], spans.slots, spans.positions, spans.sizes))
-        if not parts:
-            nothing = np.empty(0, dtype=np.int64)
-            parts.append((nothing, nothing, nothing, nothing))
-        columns = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-        order = np.argsort(columns[0], kind="stable")
-        spans = Spans(*(column[order] for column in columns))
+        spans = self._train.spans(groups, rows - self._starts[groups])
         return RowBatch(self._train.split.read(spans, len(rows), self._train.length + 1), spans)
 
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from components.context import Json, Rank, derive_seed
-from components.model.config import ModelConfig
+from components.model.config import ModelConfig, with_vocabulary
 from components.model.flops import flops_per_token
 from components.model.language import AnyConfig, save_language_model
 from components.model.transformer import Transformer, build_model
-from components.pretrain.checks import model_shape
 from components.pretrain.config import PretrainConfig
 from components.pretrain.masked import MaskedWords
 from components.pretrain.private import PrivateRows, budget_of, privacy_record
@@ -26,7 +25,7 @@ from components.publish import publish_json
 from components.shards.loader import Loader, TokenRows
 from components.shards.schedule import Schedule
 from components.tokenizer.load import TextTokenizer
-from components.training.engine import Engine, make_engine
+from components.training.engine import Engine, make_engine, publish_settings
 from components.training.loop import TrainResult, train
 from components.training.model_folder import ModelFolder
 from components.training.privacy import draw_secret
@@ -78,8 +77,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
             sampler.write(engine, result.steps)
         if rank.rank == 0:
             _publish(job, rank, model.config, weights, result, sampler)
-            if engine.settings():
-                publish_json(job.output / "deepspeed.json", engine.settings())
+            publish_settings(engine, job.output)
     finally:
         task.close()
         engine.close()
@@ -95,7 +93,7 @@ def _model(job: Job, tokenizer: TextTokenizer) -> Trainable:
     """The model to train: one that goes on, or one whose weights are drawn anew."""
     if job.start is not None:
         return load_start(job.start, job.config.objective)
-    shape = model_shape(job.config.model, tokenizer)
+    shape = with_vocabulary(job.config.model, tokenizer.vocab_size, "pretrain.model")
     return build_model(shape, torch.Generator().manual_seed(job.seeds["weights"]))
 
 
@@ -131,7 +129,7 @@ def _engine(job: Job, model: nn.Module, rank: Rank, task: NextToken | MaskedWord
     from components.training.private_engine import PrivateEngine
 
     assert isinstance(model, Transformer)
-    return PrivateEngine(model, config, rank, task.budget.noise, draw_secret(job.scratch))
+    return PrivateEngine(model, config, rank, task.budget.noise, task.secret)
 
 
 def _private_metrics(

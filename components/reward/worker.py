@@ -19,7 +19,7 @@ from components.publish import publish_json
 from components.reward.config import RewardConfig
 from components.reward.data import Pair, read_pairs
 from components.reward.task import Preferences, right, score_pairs
-from components.training.engine import Engine, make_engine
+from components.training.engine import Engine, make_engine, publish_settings
 from components.training.loop import train
 
 NUM_SOURCES = 3
@@ -67,8 +67,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
             save_language_model(model.config, weights, job.output / "model", job.base)
             publish_json(job.output / "model" / FILE_NAME, scale)
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
-            if engine.settings():
-                publish_json(job.output / "deepspeed.json", engine.settings())
+            publish_settings(engine, job.output)
     finally:
         engine.close()
     return {

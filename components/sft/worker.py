@@ -12,7 +12,7 @@ from components.publish import publish_json
 from components.sft.config import SftConfig
 from components.sft.data import read_dialogues
 from components.sft.task import Replies
-from components.training.engine import make_engine
+from components.training.engine import make_engine, publish_settings
 from components.training.loop import train
 from components.training.model_folder import ModelFolder
 
@@ -57,8 +57,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
         if rank.rank == 0:
             save_language_model(shape, weights, job.output / "model", job.base)
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
-            if engine.settings():
-                publish_json(job.output / "deepspeed.json", engine.settings())
+            publish_settings(engine, job.output)
     finally:
         engine.close()
     return {

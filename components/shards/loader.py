@@ -203,15 +203,28 @@ class Loader:
 
     def _lay_out(self, number: int) -> _Block:
         groups, rows = self.order.rows(number * BLOCK, (number + 1) * BLOCK)
-        targets, parts = np.empty_like(rows), []
+        targets = np.empty_like(rows)
+        for group in np.unique(groups).tolist():
+            mine = np.flatnonzero(groups == group)
+            targets[mine] = self._groups[group].targets(rows[mine])
+        return _Block(self.spans(groups, rows), targets)
+
+    def spans(self, groups: IntArray, rows: IntArray) -> Spans:
+        """The slices that any rows of the plan are made of, line after line.
+
+        Args:
+            groups: Number of each row's group, in the order of the plan's.
+            rows: Number of each row in its group.
+        """
+        nothing = np.empty(0, dtype=np.int64)
+        parts = [(nothing, nothing, nothing, nothing)]
         for group in np.unique(groups).tolist():
             mine = np.flatnonzero(groups == group)
             spans = self._groups[group].spans(rows[mine])
             parts.append((mine[spans.lines], spans.slots, spans.positions, spans.sizes))
-            targets[mine] = self._groups[group].targets(rows[mine])
         columns = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         by_line = np.argsort(columns[0], kind="stable")
-        return _Block(Spans(*(column[by_line] for column in columns)), targets)
+        return Spans(*(column[by_line] for column in columns))
 
 
 def _in_one(parts: Sequence[Spans], low: int) -> Spans:

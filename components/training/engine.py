@@ -19,12 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from components.context import Rank
+from components.publish import publish_json
 from components.training.blocks import prepare_blocks
 from components.training.config import TrainingConfig
 from components.training.deepspeed_table import Value
@@ -140,6 +142,12 @@ def make_engine(model: nn.Module, config: TrainingConfig, rank: Rank) -> Engine:
     from components.training.deepspeed_engine import DeepSpeedEngine
 
     return DeepSpeedEngine(model, config, rank)
+
+
+def publish_settings(engine: Engine, folder: Path) -> None:
+    """Keeps what the engine ran with beside the results, as `deepspeed.json`; plain torch has nothing to keep."""
+    if engine.settings():
+        publish_json(folder / "deepspeed.json", engine.settings())
 
 
 def named_buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 
 from components.context import Json, Rank, derive_seed
-from components.errors import StepError
-from components.model.config import ModelConfig
+from components.model.config import with_vocabulary
 from components.model.encoder_decoder import EncoderDecoder
 from components.model.huggingface import save_model
 from components.publish import publish_json
 from components.tokenizer.load import TextTokenizer
-from components.training.engine import make_engine
+from components.training.engine import make_engine, publish_settings
 from components.training.loop import train
 from components.translate.config import TranslateConfig
 from components.translate.data import read_encoded
@@ -47,7 +46,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
     """Trains on this rank; returns the step's metrics."""
     config = replace(job.config, training=job.config.training.on_ranks(rank.world_size))
     tokenizer = TextTokenizer.from_folder(job.tokenizer)
-    shape = _shape(config.model, tokenizer)
+    shape = with_vocabulary(config.model, tokenizer.vocab_size, "translate.model")
     pairs, dropped = read_encoded(job.pairs / "train.arrow", tokenizer, shape.max_length)
     held_out, _ = read_encoded(job.pairs / "held_out.arrow", tokenizer, shape.max_length, config.held_out_pairs)
     task = Translation(config.training, pairs, held_out, job.seeds["pairs"])
@@ -61,8 +60,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
         if rank.rank == 0:
             save_model((shape, weights), job.output / "model", job.tokenizer)
             publish_json(job.output / "curve.json", result.curve)
-            if engine.settings():
-                publish_json(job.output / "deepspeed.json", engine.settings())
+            publish_settings(engine, job.output)
     finally:
         engine.close()
     return {
@@ -76,20 +74,3 @@ def run_rank(job: Job, rank: Rank) -> Json:
         "tokens_per_second": result.tokens_per_second,
         "parameters": num_parameters,
     }
-
-
-def _shape(config: ModelConfig, tokenizer: TextTokenizer) -> ModelConfig:
-    """The model's shape with its vocabulary filled in.
-
-    Raises:
-        StepError: If the config asks for fewer rows than the tokenizer has tokens.
-    """
-    if config.vocab_size == 0:
-        return replace(config, vocab_size=tokenizer.vocab_size)
-    if config.vocab_size < tokenizer.vocab_size:
-        raise StepError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, the model has room for {config.vocab_size}.",
-            where=f"translate.model.vocab_size={config.vocab_size}",
-            fix="set translate.model.vocab_size=0 to take the tokenizer's",
-        )
-    return config

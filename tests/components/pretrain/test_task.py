@@ -10,11 +10,11 @@ import torch
 
 from components.channel import Channel
 from components.context import Rank, local_context
+from components.model.config import with_vocabulary
 from components.model.transformer import Transformer
 from components.pack.config import PackConfig
 from components.pack.step import pack
 from components.pretrain.task import NextToken
-from components.pretrain.worker import model_shape
 from components.shards.loader import Loader, TokenRows, inputs_and_targets
 from components.shards.schedule import Schedule
 from components.tokenizer.load import TextTokenizer
@@ -64,7 +64,7 @@ def test_padded_rows_count_the_targets_they_score(world, config, tmp_path):
 
 
 def test_bits_per_byte_are_those_of_one_pass_over_the_whole_split(world, config, task):
-    shape = model_shape(config.model, TextTokenizer.from_folder(world.tokenizer))
+    shape = with_vocabulary(config.model, TextTokenizer.from_folder(world.tokenizer).vocab_size, "pretrain.model")
     model = Transformer(shape, torch.Generator().manual_seed(1))
     validation = TokenRows.open(world.tokens / "val", 32)
     nats = 0.0
