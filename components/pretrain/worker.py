@@ -13,6 +13,7 @@ from components.context import Json, Rank, derive_seed
 from components.model.config import ModelConfig, with_vocabulary
 from components.model.flops import flops_per_token
 from components.model.language import AnyConfig, save_language_model
+from components.model.masks import explain_attention
 from components.model.transformer import Transformer, build_model
 from components.pretrain.config import PretrainConfig
 from components.pretrain.masked import MaskedWords
@@ -28,6 +29,7 @@ from components.tokenizer.load import TextTokenizer
 from components.training.engine import Engine, make_engine, publish_settings
 from components.training.loop import TrainResult, train
 from components.training.model_folder import ModelFolder
+from components.training.precision import compute_dtype
 from components.training.privacy import draw_secret
 from components.training.stability import publish_quarantine
 
@@ -70,6 +72,9 @@ def run_rank(job: Job, rank: Rank) -> Json:
     files = ModelFolder.of(model, model.config, job.tokenizer)
     origin = job.start if job.config.resume else None
     engine = _engine(job, model, rank, task)
+    if rank.rank == 0 and job.config.document_mask and isinstance(model.config, ModelConfig):
+        dtype = compute_dtype(job.config.training, engine.device)
+        rank.channel.text("attention", explain_attention(model.config, engine.device, dtype), 0)
     try:
         result = train(rank, job.config.training, engine, task, job.scratch, files=files, origin=origin)
         weights = engine.full_weights()

@@ -190,3 +190,10 @@ def test_a_split_that_fills_no_row_is_refused(world, config, tmp_path):
     long = dataclasses.replace(config, length=50_000, model=ModelConfig(max_length=50_000), sample_tokens=0)
     with pytest.raises(StepError):
         start(long, world, tmp_path)
+
+
+def test_the_journal_tells_how_documents_are_kept_apart(trained, config, world, tmp_path):
+    start(vary(dataclasses.replace(config, document_mask=True), steps=1, warmup_steps=0), world, tmp_path)
+    [said] = [line["text"] for line in journal(tmp_path, "text") if line["name"] == "attention"]
+    assert "block-diagonal mask, because torch has no variable-length kernel for cpu" in said
+    assert not [line for line in journal(trained[2], "text") if line["name"] == "attention"]
