@@ -22,7 +22,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from components.errors import ConfigError, HeadwaterError, StepError
+from components.errors import HeadwaterError, StepError
+from components.model.export import require_new
 from components.model.external import ExternalConfig, ExternalModel
 from components.model.language import AnyConfig, LanguageModel, load_language_model, save_language_model
 from components.publish import publish_json
@@ -43,8 +44,7 @@ def adopt(source: Path, folder: Path) -> None:
         ConfigError: If there is something at `folder`.
         StepError: If the source is no such model, or its tokenizer is no byte-level BPE or has our tokens already.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"There is something at {folder} already.", where=str(folder), fix="name a new folder")
+    require_new(folder)
     tokenizer = shifted_tokenizer(source / "tokenizer.json")
     model = load_language_model(source)
     ids = _named_ids(source)

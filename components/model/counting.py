@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from components.model.config import ModelConfig, resolved
 
+CHUNK_LOGITS = 1 << 20
+"""Logits of one chunk of the loss on a CPU: 4 MB of fp32 stay in the cache between the four passes over them."""
+
 
 @dataclass(frozen=True)
 class LayerWeights:
@@ -57,19 +60,14 @@ def num_block_weights(config: ModelConfig) -> int:
     """
     experts = config.experts_per_token if config.num_experts else 1
     total = 0
-    for layers, cross in _stacks(config):
+    for layers, cross in stacks(config):
         weights = layer_weights(config, cross)
         attention = weights.attention + weights.cross_target + weights.cross_source
         total += layers * (attention + weights.router + experts * weights.ffn)
     return total
 
 
-def num_block_parameters(config: ModelConfig) -> int:
-    """Parameters of the largest block: what ZeRO-3 gathers at once."""
-    return max(_block(config, cross, max(1, config.num_experts)) for _, cross in _stacks(config))
-
-
-def _stacks(config: ModelConfig) -> list[tuple[int, bool]]:
+def stacks(config: ModelConfig) -> list[tuple[int, bool]]:
     """Blocks of each stack, and whether they attend to a source."""
     if config.family == "encoder-decoder":
         return [(config.encoder_layers, False), (config.num_layers, True)]
@@ -78,10 +76,9 @@ def _stacks(config: ModelConfig) -> list[tuple[int, bool]]:
 
 def _total(config: ModelConfig, experts: int) -> int:
     config = resolved(config)
-    stacks = _stacks(config)
-    total = sum(layers * _block(config, cross, experts) for layers, cross in stacks)
+    total = sum(layers * _block(config, cross, experts) for layers, cross in stacks(config))
     total += config.vocab_size * config.dim * (1 if config.tie_embeddings else 2)
-    return total + len(stacks) * _around_blocks(config) + _head(config)
+    return total + len(stacks(config)) * _around_blocks(config) + _head(config)
 
 
 def _norm(config: ModelConfig) -> int:

@@ -66,8 +66,7 @@ def export_model(source: Path, folder: Path, dtype: str = "fp32", shard_bytes: i
         StepError: If the source is no model, no class has its config, a weight is too large for the type, or what is
             read back is not what was written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"There is something at {folder} already.", where=str(folder), fix="name a new folder")
+    require_new(folder)
     model = load_any(source)
     config: AnyConfig = model.config  # type: ignore[assignment]
     weights = {name: tensor.detach() for name, tensor in model.named_parameters()}
@@ -85,6 +84,16 @@ def export_model(source: Path, folder: Path, dtype: str = "fp32", shard_bytes: i
         files=len(paths),
         num_bytes=sum(path.stat().st_size for path in paths),
     )
+
+
+def require_new(folder: Path) -> None:
+    """Refuses to write a model folder where there is something.
+
+    Raises:
+        ConfigError: If there is.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"There is something at {folder} already.", where=str(folder), fix="name a new folder")
 
 
 def load_any(folder: Path) -> nn.Module:

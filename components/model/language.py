@@ -102,10 +102,7 @@ def logits_at(model: LanguageModel, tokens_BT: Tensor, mask_BT: Tensor) -> Tenso
     """Logits of some positions alone, [N, V]: projecting is most of a small model's work."""
     if isinstance(model, ExternalModel):
         return model.logits_at(tokens_BT, mask_BT)
-    hidden_ND = model.hidden(tokens_BT)[mask_BT]
-    if model.config.scale_output:
-        hidden_ND = hidden_ND * model.config.dim**-0.5
-    return F.linear(hidden_ND, model.backbone.embed.weight if model.lm_head is None else model.lm_head.weight)
+    return F.linear(model.scaled(model.hidden(tokens_BT)[mask_BT]), model.output.weight)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORED = -100
+from components.model.counting import CHUNK_LOGITS
 
-# Logits of one chunk on a CPU, in numbers: 4 MB of fp32 stay in the cache between the four passes over them.
-_CHUNK_LOGITS = 1 << 20
+IGNORED = -100
 
 
 def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, bias_V: Tensor | None = None) -> Tensor:
@@ -46,7 +45,7 @@ def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, bia
 def _summed(hidden_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, bias_V: Tensor | None) -> Tensor:
     # The sum comes in the type of the hidden states: in half precision rows are added up here, where fp32 holds them.
     full = hidden_RD.dtype in (torch.float32, torch.float64)
-    chunk = None if hidden_RD.device.type != "cpu" else max(64, _CHUNK_LOGITS // weight_VD.shape[0])
+    chunk = None if hidden_RD.device.type != "cpu" else max(64, CHUNK_LOGITS // weight_VD.shape[0])
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=chunk)
     loss: Tensor = F.linear_cross_entropy(
         hidden_RD,

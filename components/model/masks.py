@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from components.model.cache import KVCache
 from components.model.config import ModelConfig, resolved
-from components.model.positions import alibi_bias, positions_of, relative_buckets, rope_tables
+from components.model.positions import alibi_bias, positions_of, relative_buckets, rope_tables, starts_of
 
 HALF = (torch.float16, torch.bfloat16)
 DISTANCES = ("alibi", "t5")
@@ -192,9 +192,7 @@ def source_mask(source_segments_BS: Tensor, segments_BT: Tensor | None, dtype: t
 
 def documents_of(segments_BT: Tensor, causal: bool) -> Documents:
     """The runs of equal segment numbers in all rows, end to end. Waits for the accelerator once."""
-    starts_BT = torch.ones_like(segments_BT, dtype=torch.bool)
-    starts_BT[:, 1:] = segments_BT[:, 1:] != segments_BT[:, :-1]
-    starts_N = starts_BT.flatten().nonzero().squeeze(1)
+    starts_N = starts_of(segments_BT).flatten().nonzero().squeeze(1)
     starts_N1 = torch.cat([starts_N, starts_N.new_tensor([segments_BT.numel()])])
     return Documents(starts_N1.to(torch.int32), int(starts_N1.diff().max()), causal)
 

@@ -118,9 +118,14 @@ def rotate(x_BTNC: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def positions_of(segments_BT: Tensor) -> Tensor:
     """Positions that start at 0 in every run of equal segment numbers, [B, T]."""
     index_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
+    return index_T - torch.where(starts_of(segments_BT), index_T, 0).cummax(dim=1).values
+
+
+def starts_of(segments_BT: Tensor) -> Tensor:
+    """Where a run of equal segment numbers begins, [B, T]."""
     starts_BT = torch.ones_like(segments_BT, dtype=torch.bool)
     starts_BT[:, 1:] = segments_BT[:, 1:] != segments_BT[:, :-1]
-    return index_T - torch.where(starts_BT, index_T, 0).cummax(dim=1).values
+    return starts_BT
 
 
 @lru_cache(maxsize=16)

@@ -111,14 +111,21 @@ class Transformer(nn.Module):
         bias_V = None
         if self.mlm is not None:
             hidden_BTD, bias_V = self.mlm(hidden_BTD)
-        if self.config.scale_output:
-            hidden_BTD = hidden_BTD * self.config.dim**-0.5
-        weight_VD = self.backbone.embed.weight if self.lm_head is None else self.lm_head.weight
+        hidden_BTD, weight_VD = self.scaled(hidden_BTD), self.output.weight
         if targets_BT is None:
             logits_BTV: Tensor = F.linear(hidden_BTD, weight_VD, bias_V)
             return logits_BTV
         loss = cross_entropy(hidden_BTD, weight_VD, targets_BT, bias_V)
         return balanced(loss, [balance], self.config.router_loss, targets_BT) if self.training else loss
+
+    @property
+    def output(self) -> nn.Embedding | nn.Linear:
+        """What holds the output projection: a matrix of its own, or the embedding."""
+        return self.backbone.embed if self.lm_head is None else self.lm_head
+
+    def scaled(self, hidden: Tensor) -> Tensor:
+        """Hidden states as the output projection reads them, [..., D]."""
+        return hidden * self.config.dim**-0.5 if self.config.scale_output else hidden
 
     def hidden(
         self,

@@ -90,12 +90,10 @@ class MaskedWords:
 
         Every rank makes equally many passes: past the last row it scores the last one and counts nothing.
         """
-        micro, num_rows = self._config.training.micro_batch, self._rows.num_validation
         sums = np.zeros(3)
-        for start in range(engine.rank * micro, num_rows + engine.rank * micro, micro * engine.world_size):
-            wanted = range(start, start + micro)
-            batch = _lay_out(self._rows.scored([min(row, num_rows - 1) for row in wanted]))
-            batch["targets_BT"][[row >= num_rows for row in wanted]] = IGNORED
+        for rows, past in self._rows.dealt(engine.rank, engine.world_size):
+            batch = _lay_out(rows)
+            batch["targets_BT"][past] = IGNORED
             sums += _right(engine.module, to_device(batch, engine.device))
         nats, right, count = engine.sum_over_ranks(sums.tolist())
         self._on_evaluate(engine, step)

@@ -7,7 +7,7 @@ message is needed that could make a batch more than a function of its step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -51,11 +51,6 @@ class CutRows(Generic[Example]):
         self._ahead = Prefetcher(self._read, threads)
         self._newest: tuple[int, list[Example]] = (-1, [])
 
-    @property
-    def num_validation(self) -> int:
-        """Rows to score."""
-        return self._validation.num_rows
-
     def step(self, step: int) -> list[Example]:
         """All examples of a step, in order."""
         if self._newest[0] != step:
@@ -67,6 +62,18 @@ class CutRows(Generic[Example]):
         share, micro = self._config.batch_size // world_size, self._config.micro_batch
         mine = self.step(step)[rank * share : (rank + 1) * share]
         return [mine[first : first + micro] for first in range(0, share, micro)]
+
+    def dealt(self, rank: int, world_size: int) -> Iterator[tuple[list[Example], list[bool]]]:
+        """The micro-batches of validation that a rank scores, equally many on every rank.
+
+        Returns:
+            For each its examples, and which of them are past the last row: that one again, to count for nothing.
+        """
+        micro, num_rows = self._config.micro_batch, self._validation.num_rows
+        for start in range(rank * micro, num_rows + rank * micro, micro * world_size):
+            wanted = range(start, start + micro)
+            examples = self.scored([min(row, num_rows - 1) for row in wanted])
+            yield examples, [row >= num_rows for row in wanted]
 
     def scored(self, rows: Sequence[int]) -> list[Example]:
         """The examples of some rows of validation."""

@@ -80,12 +80,10 @@ class Gaps:
 
         Every rank makes equally many passes: past the last row it reads the last one and scores nothing.
         """
-        micro, num_rows = self._config.training.micro_batch, self._rows.num_validation
         sums = np.zeros(2)
-        for start in range(engine.rank * micro, num_rows + engine.rank * micro, micro * engine.world_size):
-            wanted = range(start, start + micro)
-            batch = self._lay_out(self._rows.scored([min(row, num_rows - 1) for row in wanted]))
-            batch["targets_BT"][[row >= num_rows for row in wanted]] = IGNORED
+        for rows, past in self._rows.dealt(engine.rank, engine.world_size):
+            batch = self._lay_out(rows)
+            batch["targets_BT"][past] = IGNORED
             count = float((batch["targets_BT"] != IGNORED).sum())
             sums += [float(self.loss(engine.module, to_device(batch, engine.device))), count]
         nats, count = engine.sum_over_ranks(sums.tolist())

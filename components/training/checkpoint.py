@@ -30,19 +30,20 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from components.context import Json
 from components.errors import MachineError, StepError
 from components.publish import flush, publish, publish_json, read_json, sha256_of
+from components.stored_tensors import StoredTensors
 from components.training.engine import Engine
 
 KEPT = 2
@@ -73,31 +74,6 @@ class NamedWeights:
     def read(self, folder: Path) -> Mapping[str, Tensor]:
         """See `ModelFiles.read`."""
         return StoredTensors([folder / "model.safetensors"])
-
-
-class StoredTensors(Mapping[str, Tensor]):
-    """Tensors in safetensors files, each read when it is asked for: no rank holds a whole model to load its part.
-
-    Args:
-        files: They share no name.
-    """
-
-    def __init__(self, files: list[Path]) -> None:
-        self._of: dict[str, Path] = {}
-        for path in files:
-            with safe_open(path, framework="pt") as file:
-                self._of |= dict.fromkeys(file.keys(), path)
-
-    def __getitem__(self, name: str) -> Tensor:
-        with safe_open(self._of[name], framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._of)
-
-    def __len__(self) -> int:
-        return len(self._of)
 
 
 @dataclass(frozen=True)

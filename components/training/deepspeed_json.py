@@ -14,8 +14,7 @@ import torch
 
 from components.training.config import TrainingConfig
 from components.training.deepspeed_table import Value, merged
-
-BUCKET_ELEMENTS = 100_000_000
+from components.training.estimate import BUCKET_ELEMENTS
 
 
 def deepspeed_json(

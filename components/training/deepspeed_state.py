@@ -18,10 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from components.training.engine import named_buffers
+from components.training.engine import named_buffers, trainable
 from components.training.matrices import Cut, cut_out, join
 from components.training.muon import HybridMuon, Layout, Share
-from components.training.optim import moments_of, restore_moment, saved_moment, start_state
+from components.training.optim import cpu_copy, moments_of, restore_moment, saved_moment, start_state
 
 
 class NamedState:
@@ -64,8 +64,8 @@ class NamedState:
         for name, parameter in self._model.named_parameters():
             whole = self._join(name, self._full(parameter))  # at stage 3 and for bf16 by all ranks together
             if keep:
-                weights[name] = _copy(whole.float())
-        return weights | {name: _copy(buffer) for name, buffer in named_buffers(self._model).items() if keep}
+                weights[name] = cpu_copy(whole.float())
+        return weights | {name: cpu_copy(buffer) for name, buffer in named_buffers(self._model).items() if keep}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """See `Engine.load_weights`."""
@@ -86,8 +86,8 @@ class NamedState:
     def moments(self, keep: bool) -> dict[str, Tensor]:
         """See `Engine.optimizer_state`."""
         steps = self._steps()
-        state = {"step": _copy(steps[0]) if steps else torch.zeros(())} if keep else {}
-        for name, parameter in self._trainable():
+        state = {"step": cpu_copy(steps[0]) if steps else torch.zeros(())} if keep else {}
+        for name, parameter in trainable(self._model):
             for moment in self._moments_of(parameter):
                 whole = self._join(name, self._full_moment(parameter, moment))
                 if keep:
@@ -96,14 +96,11 @@ class NamedState:
 
     def load_moments(self, state: Mapping[str, Tensor]) -> None:
         """See `Engine.load_optimizer_state`."""
-        for name, parameter in self._trainable():
+        for name, parameter in trainable(self._model):
             for moment in self._moments_of(parameter):
                 self._set_full_moment(name, parameter, moment, state)
         for step in self._steps():
             step.copy_(state["step"])
-
-    def _trainable(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, parameter) for name, parameter in self._model.named_parameters() if parameter.requires_grad]
 
     def _moments_of(self, parameter: nn.Parameter) -> tuple[str, ...]:
         return moments_of(self._optimizer, parameter in self._muon)
@@ -114,7 +111,7 @@ class NamedState:
         if self._stage == 3:
             yield from zip(optimizer.fp32_partitioned_groups_flat, optimizer.fp16_groups, strict=True)
         elif self._stage == 0:
-            yield from ((parameter, [parameter]) for _, parameter in self._trainable())
+            yield from ((parameter, [parameter]) for _, parameter in trainable(self._model))
         elif hasattr(optimizer, "single_partition_of_fp32_groups"):
             yield from zip(optimizer.single_partition_of_fp32_groups, optimizer.round_robin_bit16_groups, strict=True)
         else:
@@ -236,7 +233,3 @@ class NamedState:
         import deepspeed
 
         return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._stage == 3)
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()

@@ -150,6 +150,11 @@ def publish_settings(engine: Engine, folder: Path) -> None:
         publish_json(folder / "deepspeed.json", engine.settings())
 
 
+def trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that are learned, by name."""
+    return [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+
 def named_buffers(module: nn.Module) -> dict[str, Tensor]:
     """The buffers that belong to the weights: those a state dict keeps."""
     kept = module.state_dict(keep_vars=True)

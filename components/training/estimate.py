@@ -6,7 +6,7 @@ computed a chunk of rows at a time. A test holds the sum against the peak that a
 plain engine and for DeepSpeed; it lies within `BAND` of it. On other devices the allocator adds its own share.
 
 Sources of the rules: ZeRO (1910.02054, section 3), selective recomputation (2205.05198, section 4), and the code of the
-engines in `components.training`.
+engines beside it.
 
 Shapes: B rows of a micro-batch, T tokens, D model width, H query heads, K key-value heads, C width of a head, F width
 of a feed-forward layer, V vocabulary.
@@ -17,16 +17,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.model.config import ModelConfig, resolved
-from components.model.counting import num_block_parameters, num_block_weights, num_parameters
+from components.model.counting import CHUNK_LOGITS, num_block_weights, num_parameters, stacks
 from components.training.config import TrainingConfig
 
 BAND = 0.25
 """How far the sum may lie from the measured peak, as a share of it."""
 BUCKET_ELEMENTS = 100_000_000
+"""Largest buffer of the communication between ranks, in numbers: what the engine asks DeepSpeed for."""
 LIVE_ELEMENTS = 1_000_000_000
 """DeepSpeed keeps so many gathered weights at stage 3 (`stage3_max_live_parameters`)."""
-CHUNK_LOGITS = 1 << 20
-"""Logits of one chunk of the loss on a CPU, see `components.model.loss`."""
 RUNTIME_BYTES = {"cpu": {"plain": 360 << 20, "deepspeed": 620 << 20}, "cuda": {"plain": 1 << 30, "deepspeed": 2 << 30}}
 """What a process takes before it has a model: torch, DeepSpeed, on CUDA the context and the communicators."""
 GIB = float(1 << 30)
@@ -122,11 +121,8 @@ def _moment_bytes(config: ModelConfig, training: TrainingConfig) -> float:
 
 def _kept_per_token(config: ModelConfig, training: TrainingConfig) -> float:
     """Numbers that a forward pass keeps for each token of a micro-batch."""
-    stacks = [(config.num_layers, config.family == "encoder-decoder")]
-    if config.family == "encoder-decoder":
-        stacks.append((config.encoder_layers, False))
     kept = 0.0
-    for layers, cross in stacks:
+    for layers, cross in stacks(config):
         inside = _inside_block(config, cross) / training.tensor_parallel
         # Recomputed, a block keeps what enters it, and the inside of one block at a time.
         kept += layers * config.dim + inside if training.recompute == "blocks" else layers * inside
@@ -148,8 +144,3 @@ def _loss_bytes(config: ModelConfig, tokens: float, size: int, on_cpu: bool) -> 
     chunk = max(64 * config.vocab_size, CHUNK_LOGITS) if on_cpu else min(tokens, 4096.0) * config.vocab_size
     widest = max(2 * config.ffn_dim, config.dim) + 2 * config.dim  # gradients on their way through one block
     return 8.0 * chunk + 4.0 * config.vocab_size * config.dim + size * tokens * widest
-
-
-def gathered_block_bytes(config: ModelConfig, size: int) -> float:
-    """The weights of the largest block: the least that stage 3 must gather."""
-    return float(size * num_block_parameters(config))

@@ -14,6 +14,8 @@ from torch import Tensor
 from torchao.optim import AdamW8bit
 from torchao.optim.subclass_8bit import OptimState8bit
 
+from components.training.optim import cpu_copy
+
 SCALE = "_scale"
 
 
@@ -38,11 +40,9 @@ class OneByteAdamW(AdamW8bit):  # type: ignore[misc]
         return state
 
 
-def saved(key: str, moment: Tensor) -> dict[str, Tensor]:
-    """A moment as a checkpoint holds it: under `key`, and its scales beside it if it is one of bytes."""
-    if isinstance(moment, OptimState8bit):
-        return {key: _copy(moment.codes), key + SCALE: _copy(moment.scale)}
-    return {key: _copy(moment)}
+def saved(key: str, moment: OptimState8bit) -> dict[str, Tensor]:
+    """A moment of bytes as a checkpoint holds it: under `key`, and its scales beside it."""
+    return {key: cpu_copy(moment.codes), key + SCALE: cpu_copy(moment.scale)}
 
 
 def restore(target: Tensor, key: str, state: Mapping[str, Tensor]) -> None:
@@ -62,7 +62,3 @@ def _numbers(codes: Tensor, scale: Tensor, signed: bool) -> Tensor:
     empty.scale.copy_(scale)
     numbers: Tensor = empty.dequantize()
     return numbers
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()

@@ -57,10 +57,15 @@ def start_state(optimizer: torch.optim.Optimizer, parameter: Tensor, muon: bool)
 def saved_moment(key: str, moment: Tensor) -> dict[str, Tensor]:
     """A moment as a checkpoint holds it: fp32 on the CPU under `key`, or bytes there and their scales beside them."""
     if type(moment) in (Tensor, nn.Parameter):
-        return {key: moment.detach().to("cpu", copy=True).contiguous()}
+        return {key: cpu_copy(moment)}
     from components.training.lowbit import saved
 
     return saved(key, moment)
+
+
+def cpu_copy(tensor: Tensor) -> Tensor:
+    """A copy that the training will not touch, on the CPU and contiguous."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def restore_moment(target: Tensor, key: str, state: Mapping[str, Tensor]) -> None:

@@ -11,9 +11,17 @@ from torch import Tensor, nn
 from components.context import Rank
 from components.training.config import TrainingConfig
 from components.training.deepspeed_table import Value
-from components.training.engine import Accept, StepReport, copy_weights, named_buffers
+from components.training.engine import Accept, StepReport, copy_weights, named_buffers, trainable
 from components.training.muon import HybridMuon
-from components.training.optim import make_optimizer, moments_of, restore_moment, saved_moment, set_lr, start_state
+from components.training.optim import (
+    cpu_copy,
+    make_optimizer,
+    moments_of,
+    restore_moment,
+    saved_moment,
+    set_lr,
+    start_state,
+)
 from components.training.precision import LossScale, autocast, compute_dtype, loss_scale_of
 
 
@@ -54,7 +62,7 @@ class PlainEngine:
     def full_weights(self, keep: bool = True) -> dict[str, Tensor]:
         """See `Engine.full_weights`; this engine has one rank."""
         tensors = {**dict(self._model.named_parameters()), **named_buffers(self._model)}
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        return {name: cpu_copy(tensor) for name, tensor in tensors.items()}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """See `Engine.load_weights`."""
@@ -63,17 +71,17 @@ class PlainEngine:
     def optimizer_state(self, keep: bool = True) -> dict[str, Tensor]:
         """See `Engine.optimizer_state`; this engine has one rank."""
         state: dict[str, Tensor] = {"step": torch.zeros((), dtype=torch.float32), **self._scale.state()}
-        for name, parameter in self._trainable():
+        for name, parameter in trainable(self._model):
             moments = self._state_of(parameter)
             for moment in moments_of(self._optimizer, parameter in self._muon):
                 state |= saved_moment(f"{name}/{moment}", moments[moment])
             if "step" in moments:
-                state["step"] = moments["step"].detach().to("cpu", copy=True)
+                state["step"] = cpu_copy(moments["step"])
         return state
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """See `Engine.load_optimizer_state`."""
-        for name, parameter in self._trainable():
+        for name, parameter in trainable(self._model):
             moments = self._state_of(parameter)
             for moment in moments_of(self._optimizer, parameter in self._muon):
                 restore_moment(moments[moment], f"{name}/{moment}", state)
@@ -88,9 +96,6 @@ class PlainEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._optimizer.zero_grad(set_to_none=True)
-
-    def _trainable(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, parameter) for name, parameter in self._model.named_parameters() if parameter.requires_grad]
 
     def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self._optimizer.state[parameter]

@@ -66,8 +66,7 @@ class _Watched(nn.Module):
     def __init__(self, model: Transformer) -> None:
         super().__init__()
         self.model = model
-        output = model.backbone.embed if model.lm_head is None else model.lm_head
-        self.head = _Head(cast(nn.Parameter, output.weight))
+        self.head = _Head(cast(nn.Parameter, model.output.weight))
 
     def forward(
         self,
@@ -86,9 +85,7 @@ class _Watched(nn.Module):
             # One position for all rows would be looked up once, and have no gradient of single rows.
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
         hidden_BTD = model.hidden(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT)
-        if model.config.scale_output:
-            hidden_BTD = hidden_BTD * model.config.dim**-0.5
-        logits_BTV = self.head(hidden_BTD)
+        logits_BTV = self.head(model.scaled(hidden_BTD))
         return F.cross_entropy(
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="sum", ignore_index=IGNORED
         )

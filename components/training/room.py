@@ -15,8 +15,8 @@ from pathlib import Path
 
 from components.errors import MachineError
 from components.model.config import ModelConfig
-from components.model.estimate import BAND, GIB, Memory, estimate_memory
 from components.training.config import TrainingConfig
+from components.training.estimate import BAND, GIB, Memory, estimate_memory
 
 QUERY_S = 20.0
 _FIRST_BF16 = 8.0  # compute capability of Ampere

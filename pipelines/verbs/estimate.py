@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from components.model.config import ModelConfig
 from components.model.counting import num_active_parameters, num_parameters
-from components.model.estimate import BAND, GIB, Memory, estimate_memory
 from components.model.flops import flops_per_token
 from components.training.config import TrainingConfig
+from components.training.estimate import BAND, GIB, Memory, estimate_memory
 from components.training.room import Device, check_room, device_of_ranks, fits, needed, num_sharing
 from pipelines.config import Settings, load_settings
 from pipelines.engine.estimate import MEDIAN_OF, History

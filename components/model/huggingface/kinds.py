@@ -132,7 +132,10 @@ _LLAMA_FIELDS = (
     Field("num_heads", "num_attention_heads"),
     Field("num_kv_heads", "num_key_value_heads", _heads_of),
     Field("ffn_dim", "intermediate_size"),
+    Field("tie_embeddings", "tie_word_embeddings", False),
+    Field("activation", "hidden_act", "silu", words=GATES),
 )
+_ROTARY_TABLES = (r".*rotary_emb\.inv_freq",)
 
 LLAMA = Kind(
     model_type="llama",
@@ -144,11 +147,9 @@ LLAMA = Kind(
         Field("head_width", "head_dim", 0),
         Field("max_length", "max_position_embeddings", 2048),
         Field("norm_eps", "rms_norm_eps", 1e-6),
-        Field("tie_embeddings", "tie_word_embeddings", False),
-        Field("activation", "hidden_act", "silu", words=GATES),
         Field("bias", "attention_bias", False, twins=("mlp_bias",)),
     ),
-    unread=(r".*rotary_emb\.inv_freq",),
+    unread=_ROTARY_TABLES,
     rope_theta=10000.0,
 )
 
@@ -162,12 +163,10 @@ QWEN3 = Kind(
         Field("head_width", "head_dim", 128),
         Field("max_length", "max_position_embeddings", 32768),
         Field("norm_eps", "rms_norm_eps", 1e-6),
-        Field("tie_embeddings", "tie_word_embeddings", False),
-        Field("activation", "hidden_act", "silu", words=GATES),
     ),
     same={"qk_norm": True},
     wanted={"attention_bias": (False,), "use_sliding_window": (False,)},
-    unread=(r".*rotary_emb\.inv_freq",),
+    unread=_ROTARY_TABLES,
     rope_theta=10000.0,
 )
 
@@ -181,15 +180,13 @@ MIXTRAL = Kind(
         Field("head_width", "head_dim", 0),
         Field("max_length", "max_position_embeddings", 131072),
         Field("norm_eps", "rms_norm_eps", 1e-5),
-        Field("tie_embeddings", "tie_word_embeddings", False),
-        Field("activation", "hidden_act", "silu", words=GATES),
         Field("num_experts", "num_local_experts", 8),
         Field("experts_per_token", "num_experts_per_tok", 2),
         Field("router_loss", "router_aux_loss_coef", 0.001),
     ),
     wanted={"sliding_window": (None,)},
     foreign={"experts_per_token": (1, 2)},  # transformers gives a lone expert the weight 1, we its probability
-    unread=(r".*rotary_emb\.inv_freq",),
+    unread=_ROTARY_TABLES,
     rope_theta=1000000.0,
 )
 

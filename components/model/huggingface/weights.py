@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from components.model.huggingface.configs import unusable
 from components.publish import publish, publish_json
+from components.stored_tensors import StoredTensors
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-class FolderWeights(Mapping[str, Tensor]):
+class FolderWeights(StoredTensors):
     """The tensors of a folder by name, each read from disk when it is asked for.
 
     Args:
@@ -29,28 +32,15 @@ class FolderWeights(Mapping[str, Tensor]):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[str, str] = {}
-        for name in _files(folder):
-            try:
-                with safe_open(folder / name, framework="pt") as file:
-                    self._files |= dict.fromkeys(file.keys(), name)
-            except SafetensorError as error:
-                raise unusable(folder, f"has a damaged {name} ({error})") from error
+        super().__init__([folder / name for name in _files(folder)])
 
-    def __getitem__(self, name: str) -> Tensor:
-        file_name = self._files[name]
+    @contextmanager
+    def _open(self, path: Path) -> Iterator[Any]:
         try:
-            with safe_open(self._folder / file_name, framework="pt") as file:
-                tensor: Tensor = file.get_tensor(name)
+            with super()._open(path) as file:
+                yield file
         except SafetensorError as error:
-            raise unusable(self._folder, f"has a damaged {file_name} ({error})") from error
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
+            raise unusable(self._folder, f"has a damaged {path.name} ({error})") from error
 
 
 class Renamed(Mapping[str, Tensor]):

@@ -11,8 +11,8 @@ import pytest
 
 from components.model.config import ModelConfig
 from components.model.counting import num_parameters
-from components.model.estimate import BAND, estimate_memory
 from components.training.config import TrainingConfig
+from components.training.estimate import BAND, estimate_memory
 
 SHAPE = ModelConfig(vocab_size=1000, dim=64, num_layers=4, num_heads=4, num_kv_heads=4, ffn_dim=256)
 TRAINING = TrainingConfig(batch_size=64, micro_batch=4, ranks=4, precision="bf16")

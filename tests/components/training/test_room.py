@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from components.errors import MachineError
 from components.model.config import ModelConfig
-from components.model.estimate import BAND, GIB, estimate_memory
 from components.training.config import TrainingConfig
+from components.training.estimate import BAND, GIB, estimate_memory
 from components.training.room import Device, check_folder, check_room, fits, needed, parse_gpus, this_machine
 
 SHAPE = ModelConfig(vocab_size=32768, dim=2048, num_layers=16, num_heads=16, num_kv_heads=8, ffn_dim=8192)
