@@ -26,10 +26,12 @@ class Example:
     """One text.
 
     Attributes:
+        id: Of its row.
         ids: `BOS` (which the classifier reads), the text, `EOS`: as in pretraining.
         label: Number of its label.
     """
 
+    id: str
     ids: list[int]
     label: int
 
@@ -52,7 +54,8 @@ def read_examples(
         )
     encoded = tokenizer.encode_batch([row.text for row in rows])
     return [
-        Example([BOS, *ids[: max_length - 2], EOS], numbers[row.label]) for ids, row in zip(encoded, rows, strict=True)
+        Example(row.id, [BOS, *ids[: max_length - 2], EOS], numbers[row.label])
+        for ids, row in zip(encoded, rows, strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from components.classify.data import Example, lay_out
 from components.model.loss import IGNORED
+from components.posttrain.dialogues import ids_of
 from components.posttrain.packing import ShuffledSteps
 from components.training.config import TrainingConfig
 from components.training.engine import Engine
@@ -70,6 +71,10 @@ class Labels:
         right, total = engine.sum_over_ranks(sums.tolist())
         count = len(self._held_out)
         return {"val_accuracy": right / count, "val_loss": total / count}
+
+    def documents(self, step: int) -> list[str]:
+        """Ids of the texts of a step, in their order."""
+        return ids_of(self._train.step(step))
 
     def epochs(self, steps: int) -> float:
         """Passes over the texts that so many steps make."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +14,14 @@ from components.classify.task import Labels
 from components.context import Json, Rank, derive_seed
 from components.errors import StepError
 from components.model.heads import ClassifierModel
-from components.model.huggingface import load_transformer, read_config, save_model
+from components.model.huggingface import load_transformer, read_config
 from components.posttrain.start import evaluate_start
 from components.publish import publish_json
 from components.tokenizer.load import TextTokenizer
 from components.training.engine import make_engine, publish_settings
 from components.training.loop import train
+from components.training.model_folder import ModelFolder
+from components.training.stability import publish_quarantine
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,15 @@ def run_rank(job: Job, rank: Rank) -> Json:
     model = _start(job.base, config, len(labels), job.seeds["head"])
     torch.manual_seed(derive_seed(job.seeds["dropout"], rank.rank))
     task = Labels(config.training, texts, held_out, job.seeds["texts"])
-    shape = model.config
+    files = ModelFolder.of(model, model.config, job.base, tuple(labels))
     engine = make_engine(model, config.training, rank)
     try:
         before = evaluate_start(engine, task, rank)
-        result = train(rank, config.training, engine, task, job.scratch)
+        result = train(rank, config.training, engine, task, job.scratch, files=files)
         weights = engine.full_weights()
         if rank.rank == 0:
-            save_model((shape, weights), job.output / "model", job.base)
-            name_labels(job.output / "model" / "config.json", labels)
+            files.save(job.output / "model", weights)
+            publish_quarantine(job.scratch, job.output)
             publish_json(job.output / CLASSIFIER, {"labels": labels, "max_length": config.max_length})
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
             publish_settings(engine, job.output)
@@ -79,14 +80,6 @@ def run_rank(job: Job, rank: Rank) -> Json:
         "epochs": task.epochs(result.steps),
         "tokens_per_second": result.tokens_per_second,
     }
-
-
-def name_labels(path: Path, labels: Sequence[str]) -> None:
-    """Writes the labels' names into a model's config, where transformers looks for them."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    values["id2label"] = {str(number): label for number, label in enumerate(labels)}
-    values["label2id"] = {label: number for number, label in enumerate(labels)}
-    publish_json(path, values)
 
 
 def _start(folder: Path, config: ClassifyConfig, num_labels: int, seed: int) -> ClassifierModel:

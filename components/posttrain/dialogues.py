@@ -33,6 +33,11 @@ class Identified(Protocol):
         """Unique in its table."""
 
 
+def ids_of(rows: Iterable[Identified]) -> list[str]:
+    """The ids of rows, each once, in their order: what a task names when a batch is left out."""
+    return list(dict.fromkeys(row.id for row in rows))
+
+
 @dataclass(frozen=True)
 class Instruction:
     """A conversation whose assistant is to be imitated.

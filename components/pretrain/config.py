@@ -96,6 +96,12 @@ class PretrainConfig:
             return 0
         return 1 if self.objective == "masked" else num_gaps(self.length, self.mask_fraction, self.span_length)[1]
 
+    @property
+    def hiding(self) -> dict[str, object]:
+        """The settings, but for the seed, that decide what the objective hides of a row; none for the next token."""
+        names = {"next-token": (), "masked": ("mask_fraction", "whole_words"), "span": ("mask_fraction", "span_length")}
+        return {name: getattr(self, name) for name in names[self.objective]}
+
     def _check_model(self) -> None:
         """What must hold between the rows and a model that is made here; of one that goes on its folder tells."""
         require_choice("pretrain.objective", self.objective, tuple(OBJECTIVES))
@@ -145,6 +151,7 @@ class PretrainConfig:
             "does not go with pretrain.model.positions=t5, whose table is one for all rows": relative,
             "does not go with pretrain.model.num_token_types, one for all rows": bool(model.num_token_types),
             "does not go with pretrain.mixture: every row must have the same chance": mixed,
+            "does not go with pretrain.resume: what the other run's steps told is not counted": self.resume,
         }
         for why, holds in against.items():
             if holds:

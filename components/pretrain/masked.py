@@ -99,6 +99,14 @@ class MaskedWords:
         self._on_evaluate(engine, step)
         return {"val_loss": nats / count, "val_accuracy": right / count}
 
+    def documents(self, step: int) -> list[str]:
+        """Ids of the documents that a step reads, in the order of its rows."""
+        return self._rows.documents(step)
+
+    def order(self) -> dict[str, object]:
+        """What the order of the rows depends on, and what is hidden in them."""
+        return self._rows.order(self._config.hiding)
+
     def close(self) -> None:
         """Ends the threads that read ahead."""
         self._rows.close()

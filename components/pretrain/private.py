@@ -65,6 +65,10 @@ class PrivateRows(NextToken):
         """As `NextToken.evaluate`, and epsilon so far."""
         return {**super().evaluate(engine, step), "epsilon": self.budget.spent(step)}
 
+    def documents(self, step: int) -> list[str]:
+        """None: epsilon counts on nobody knowing which rows a step drew."""
+        return []
+
     def drawn(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The rows of a step: each is among them with the same chance, whatever the others are."""
         num_rows = int(self._starts[-1])

@@ -7,13 +7,14 @@ message is needed that could make a batch more than a function of its step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.context import derive_seed
+from components.shards.inverse import document_ids
 from components.shards.loader import Loader, TokenRows
 from components.shards.prefetch import Prefetcher
 from components.tokenizer.special import PAD
@@ -62,6 +63,14 @@ class CutRows(Generic[Example]):
         share, micro = self._config.batch_size // world_size, self._config.micro_batch
         mine = self.step(step)[rank * share : (rank + 1) * share]
         return [mine[first : first + micro] for first in range(0, share, micro)]
+
+    def documents(self, step: int) -> list[str]:
+        """Ids of the documents that a step reads, in the order of its rows."""
+        return document_ids(self._train, step)
+
+    def order(self, hidden: Mapping[str, object]) -> dict[str, object]:
+        """What the order of the rows depends on, and what is hidden in them."""
+        return {**self._train.schedule.to_json(), "hidden": {**hidden, "seed": self._seed}}
 
     def dealt(self, rank: int, world_size: int) -> Iterator[tuple[list[Example], list[bool]]]:
         """The micro-batches of validation that a rank scores, equally many on every rank.

@@ -63,7 +63,7 @@ def pretrain(
     check_start(ctx, config, tokens, tokenizer, rows, start)
     _check_masks(config, tokenizer)
     if config.resume and start is not None:
-        check_origin(start, config, seeds["rows"])
+        check_origin(start, config, seeds)
     job = Job(config, tokens, tokenizer, rows, ctx.output, ctx.scratch, seeds, start)
     ranks = config.training.ranks
     going_on = "; going on from a model, whose shape is kept: pretrain.model is not used" if start else ""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.shards.inverse import documents_in
+from components.shards.inverse import document_ids
 from components.shards.loader import IGNORED, Loader, RowBatch, TokenRows, inputs_and_targets
 from components.shards.prefetch import Prefetcher
 from components.tokenizer.special import BOS
@@ -109,7 +109,7 @@ class NextToken:
 
     def documents(self, step: int) -> list[str]:
         """Ids of the documents that a step reads, in the order of its rows."""
-        return list(dict.fromkeys(seen.doc_id.hex() for seen in documents_in(self._train, step)))
+        return document_ids(self._train, step)
 
     def order(self) -> dict[str, object]:
         """What the order of the rows depends on."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from components.context import Json, Rank, derive_seed
 from components.model.config import ModelConfig, with_vocabulary
 from components.model.flops import flops_per_token
-from components.model.language import AnyConfig, save_language_model
+from components.model.language import AnyConfig
 from components.model.masks import explain_attention
 from components.model.transformer import Transformer, build_model
 from components.pretrain.config import PretrainConfig
@@ -81,7 +81,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
         if sampler.step != result.steps:  # a checkpoint held the whole training: nothing was evaluated here
             sampler.write(engine, result.steps)
         if rank.rank == 0:
-            _publish(job, rank, model.config, weights, result, sampler)
+            _publish(job, rank, files, weights, result, sampler)
             publish_settings(engine, job.output)
     finally:
         task.close()
@@ -154,9 +154,9 @@ def _sampled(config: PretrainConfig) -> PretrainConfig:
 
 
 def _publish(
-    job: Job, rank: Rank, shape: AnyConfig, weights: Mapping[str, Tensor], result: TrainResult, sampler: Sampler
+    job: Job, rank: Rank, files: ModelFolder, weights: Mapping[str, Tensor], result: TrainResult, sampler: Sampler
 ) -> None:
-    sentence = save_language_model(shape, weights, job.output / "model", job.tokenizer)
+    sentence = files.save(job.output / "model", weights)
     if sentence:
         rank.channel.text("model", sentence, result.steps)
     publish_json(job.output / "curve.json", result.curve)

@@ -25,12 +25,14 @@ class Pair:
         rejected: Ids with the other one.
         margin: How much they prefer it, 0 to 1.
         source: Where the pair is from.
+        id: Of its row.
     """
 
     chosen: list[int]
     rejected: list[int]
     margin: float
     source: str
+    id: str
 
     @property
     def length(self) -> int:
@@ -80,7 +82,8 @@ def _pair(row: Mapping[str, object], tokenizer: TextTokenizer, max_length: int, 
     for first in range(len(prompt)):
         chosen, rejected = (render(tokenizer, [*prompt[first:], reply])[0] for reply in replies)
         if max(len(chosen), len(rejected)) <= max_length:
-            return Pair(chosen, rejected, float(str(row.get("margin") or 0.0)), str(row["source"]))
+            margin = float(str(row.get("margin") or 0.0))
+            return Pair(chosen, rejected, margin, str(row["source"]), str(row["id"]))
     return None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from components.posttrain.dialogues import ids_of
 from components.posttrain.packing import ShuffledSteps
 from components.posttrain.preference import bradley_terry
 from components.reward.config import RewardConfig
@@ -59,6 +60,10 @@ class Preferences:
         gaps = self.held_out_gaps(engine)
         loss = float(torch.nn.functional.softplus(-gaps).mean())
         return {"val_accuracy": float(right(gaps).mean()), "val_loss": loss}
+
+    def documents(self, step: int) -> list[str]:
+        """Ids of the pairs of a step, in their order."""
+        return ids_of(self._train.step(step))
 
     def held_out_gaps(self, engine: Engine) -> Tensor:
         """Chosen minus rejected score of every held-out pair, float64. Collective."""

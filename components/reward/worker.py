@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from components.context import Json, Rank
-from components.model.language import save_language_model, scalar_from
+from components.model.language import scalar_from
 from components.posttrain.judge import FILE_NAME
 from components.posttrain.start import evaluate_start, load_start
 from components.publish import publish_json
@@ -21,6 +21,8 @@ from components.reward.data import Pair, read_pairs
 from components.reward.task import Preferences, right, score_pairs
 from components.training.engine import Engine, make_engine, publish_settings
 from components.training.loop import train
+from components.training.model_folder import ModelFolder
+from components.training.stability import publish_quarantine
 
 NUM_SOURCES = 3
 
@@ -55,16 +57,18 @@ def run_rank(job: Job, rank: Rank) -> Json:
     generator = torch.Generator().manual_seed(job.seeds["head"]) if config.head == "normal" else None
     model = scalar_from(base, generator)
     task = Preferences(config, pairs, held_out, job.seeds["pairs"])
+    files = ModelFolder.of(model, model.config, job.base)
     engine = make_engine(model, config.training, rank)
     try:
         before = evaluate_start(engine, task, rank)
-        result = train(rank, config.training, engine, task, job.scratch)
+        result = train(rank, config.training, engine, task, job.scratch, files=files)
         engine.module.eval()
         gaps = task.held_out_gaps(engine)
         scale = measure_scale(engine, pairs[: config.scale_pairs], config.training.micro_batch)
         weights = engine.full_weights()
         if rank.rank == 0:
-            save_language_model(model.config, weights, job.output / "model", job.base)
+            files.save(job.output / "model", weights)
+            publish_quarantine(job.scratch, job.output)
             publish_json(job.output / "model" / FILE_NAME, scale)
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
             publish_settings(engine, job.output)

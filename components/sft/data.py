@@ -22,10 +22,12 @@ class Dialogue:
     """One rendered conversation, shifted: what the model reads and what it should say next.
 
     Attributes:
+        id: Of its row.
         inputs: Ids read.
         targets: The id after each, or `IGNORED` where that is no word of the assistant's.
     """
 
+    id: str
     inputs: list[int]
     targets: list[int]
 
@@ -80,7 +82,7 @@ def _dialogue(row: Mapping[str, object], tokenizer: TextTokenizer, max_length: i
     if end == 0:
         return None
     targets = [token if learned else IGNORED for token, learned in zip(ids[1:end], mask[1:end], strict=True)]
-    return Dialogue(ids[: end - 1], targets)
+    return Dialogue(str(row["id"]), ids[: end - 1], targets)
 
 
 def lay_out(rows: Sequence[Sequence[Dialogue]], length: int) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from components.posttrain.dialogues import ids_of
 from components.posttrain.packing import PackedRows, pack
 from components.sft.data import Dialogue, lay_out
 from components.training.config import TrainingConfig
@@ -74,6 +75,10 @@ class Replies:
             nats += float(self.loss(engine.module, to_device(lay_out(rows, self._length), engine.device)))
         [total] = engine.sum_over_ranks([nats])
         return {"val_loss": total / self._num_held_out}
+
+    def documents(self, step: int) -> list[str]:
+        """Ids of the dialogues in the step, in the order of its rows."""
+        return ids_of(self._train[item] for row in self._items(step) for item in row)
 
     def epochs(self, steps: int) -> float:
         """Passes over the dialogues that so many steps make."""

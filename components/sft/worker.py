@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.context import Json, Rank
-from components.model.language import save_language_model
 from components.posttrain.start import evaluate_start, load_start
 from components.publish import publish_json
 from components.sft.config import SftConfig
@@ -15,6 +14,7 @@ from components.sft.task import Replies
 from components.training.engine import make_engine, publish_settings
 from components.training.loop import train
 from components.training.model_folder import ModelFolder
+from components.training.stability import publish_quarantine
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ def run_rank(job: Job, rank: Rank) -> Json:
         job.instructions / "held_out.arrow", tokenizer, config.max_length, config.held_out_examples
     )
     task = Replies(config.training, config.max_length, dialogues, held_out, job.seed)
-    shape = model.config
-    files = ModelFolder.of(model, shape, job.base)
+    files = ModelFolder.of(model, model.config, job.base)
     engine = make_engine(model, config.training, rank)
     try:
         before = evaluate_start(engine, task, rank)
         result = train(rank, config.training, engine, task, job.scratch, files=files)
         weights = engine.full_weights()
         if rank.rank == 0:
-            save_language_model(shape, weights, job.output / "model", job.base)
+            files.save(job.output / "model", weights)
+            publish_quarantine(job.scratch, job.output)
             publish_json(job.output / "curve.json", [{"step": 0, **before}, *result.curve])
             publish_settings(engine, job.output)
     finally:

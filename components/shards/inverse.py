@@ -129,6 +129,11 @@ def documents_in(loader: Loader, step: int) -> list[Seen]:
     return seen
 
 
+def document_ids(loader: Loader, step: int) -> list[str]:
+    """Ids in hex of the documents that a step reads, each once, in the order of its rows."""
+    return list(dict.fromkeys(seen.doc_id.hex() for seen in documents_in(loader, step)))
+
+
 def _pieces(spans: Spans, position: int, size: int) -> list[tuple[int, int, int]]:
     """Slot, offset and size of what the slices of a row hold of the document at [position, position + size)."""
     begin = np.maximum(spans.positions, position)

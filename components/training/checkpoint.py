@@ -1,8 +1,8 @@
 """Checkpoints that any engine, ZeRO stage and number of ranks can read, published whole or not at all.
 
     scratch/checkpoints/step-000120/
-        config.json  model.safetensors  tokenizer.json ...   a Hugging Face folder, where the step can write one;
-                                                             else model.safetensors by our own parameter names
+        config.json  model.safetensors  tokenizer.json ...   a Hugging Face folder (`model_folder`); a training with
+                                                             several models has more, in folders of their own
         optimizer.safetensors       the optimizer's state by parameter name, fp32; several files where it is large
         rng.safetensors             the random state of every rank
         state.json                  step, position in the data, schedule, guard, curve, counters
@@ -14,7 +14,7 @@ written under another name, flushed, and renamed: there is no half of one. What 
 bit or a cut is named and the checkpoint before is used.
 
 Signatures others build on (PPO keeps two engines in one checkpoint, under prefixes):
-    save_checkpoint(folder, step, tensors: {file name: {name: Tensor}}, state: Json dict, model=None) -> Path
+    save_checkpoint(folder, step, tensors: {file name: {name: Tensor}}, state: Json dict, models=()) -> Path
     newest_verified(folder, say) -> Checkpoint | None                        say(sentence) is told what is damaged
     open_checkpoint(path) -> Checkpoint                                      to go on from; StepError if damaged
     agree_on_checkpoint(engine, folder, say) -> Checkpoint | None            collective: rank 0 verifies, all follow
@@ -30,10 +30,10 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -62,6 +62,10 @@ class ModelFiles(Protocol):
 
     def read(self, folder: Path) -> Mapping[str, Tensor]:
         """What `write` was given."""
+
+
+Models: TypeAlias = Sequence[tuple[ModelFiles, Mapping[str, Tensor]]]
+"""Weights by our parameter names, each model with how it is laid out."""
 
 
 class NamedWeights:
@@ -98,7 +102,7 @@ def save_checkpoint(
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Json],
-    model: tuple[ModelFiles, Mapping[str, Tensor]] | None = None,
+    models: Models = (),
 ) -> Path:
     """Writes a checkpoint and removes all but the newest two. Call it on rank 0 alone.
 
@@ -107,7 +111,7 @@ def save_checkpoint(
         step: Steps done; names the checkpoint.
         tensors: For each group (the name of its file without suffix), contiguous CPU tensors by name.
         state: Plain values.
-        model: Weights that are laid out in a way of their own, and that way.
+        models: Weights that are laid out in a way of their own.
 
     Raises:
         MachineError: If the disk does not take it. Earlier checkpoints stay.
@@ -119,8 +123,7 @@ def save_checkpoint(
         draft.mkdir(parents=True)
         for name, group in tensors.items():
             _write_group(draft, name, group)
-        if model is not None:
-            files, weights = model
+        for files, weights in models:
             files.write(draft, weights)
         publish_json(draft / "state.json", state)
         _seal(draft, step)
@@ -263,11 +266,12 @@ def _in_parts(group: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def _seal(folder: Path, step: int) -> None:
-    """Flushes every file and writes the manifest."""
+    """Flushes every file and folder and writes the manifest."""
     files: dict[str, Json] = {}
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+    for path in sorted(folder.rglob("*")):
         flush(path)
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        if path.is_file():
+            files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     manifest: dict[str, object] = {"format": FORMAT, "step": step, "files": files}
     publish_json(folder / MANIFEST, {**manifest, "digest": _digest(manifest)})
 

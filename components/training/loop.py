@@ -172,7 +172,7 @@ class _Run:
         self._guard = Guard(config, self.state.guard)
         self._quarantine = Quarantine(scratch / QUARANTINE)
         self._reporter = Reporter(rank, config, clock, watchdog.wall_before_s)
-        self._saver = Saver(self._folder, files)
+        self._saver = Saver(self._folder)
         self._saved_step = -1
         self._spelled = task if isinstance(task, Spelled) else None
 
@@ -376,7 +376,7 @@ class _Run:
         tensors = {"optimizer": engine.optimizer_state(lead), **rng_tensors(engine)}
         weights = engine.full_weights(lead)
         if lead:
-            self._saver.start(state.step, weights, tensors, self._snapshot())
+            self._saver.start(state.step, [(self._files, weights)], tensors, self._snapshot())
         self._saved_step = state.step
         self._reporter.stalled(self._clock() - start, state.step, state.seconds / max(1, state.step))
         self._watchdog.at("between steps", state.step, anew=True)

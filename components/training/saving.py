@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.context import Json
 from components.errors import HeadwaterError, MachineError
-from components.training.checkpoint import ModelFiles, save_checkpoint
+from components.training.checkpoint import Models, save_checkpoint
 from components.training.engine import Engine
 
 
@@ -23,18 +23,17 @@ class Saver:
 
     Args:
         folder: Where checkpoints live.
-        files: How weights are laid out.
     """
 
-    def __init__(self, folder: Path, files: ModelFiles) -> None:
-        self._folder, self._files = folder, files
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._thread: Thread | None = None
         self._error: BaseException | None = None
 
     def start(
         self,
         step: int,
-        weights: Mapping[str, Tensor],
+        models: Models,
         tensors: Mapping[str, Mapping[str, Tensor]],
         state: Mapping[str, Json],
     ) -> None:
@@ -47,7 +46,7 @@ class Saver:
 
         def write() -> None:
             try:
-                save_checkpoint(self._folder, step, tensors, state, (self._files, weights))
+                save_checkpoint(self._folder, step, tensors, state, models)
             except BaseException as error:  # raised again by `check`
                 self._error = error
 

@@ -16,10 +16,12 @@ class Encoded:
     """One pair.
 
     Attributes:
+        id: Of the pair.
         source: Ids read, `EOS` at their end.
         target: Ids to be written, `EOS` at their end.
     """
 
+    id: str
     source: list[int]
     target: list[int]
 
@@ -53,7 +55,7 @@ def read_encoded(
     """
     rows = read_pairs(path, limit)
     sides = [tokenizer.encode_batch(texts) for texts in ([row.source for row in rows], [row.target for row in rows])]
-    pairs = [Encoded([*source, EOS], [*target, EOS]) for source, target in zip(*sides, strict=True)]
+    pairs = [Encoded(row.id, [*source, EOS], [*target, EOS]) for row, source, target in zip(rows, *sides, strict=True)]
     kept = [pair for pair in pairs if max(len(pair.source), len(pair.target)) <= max_length]
     if not kept:
         raise StepError(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from components.model.loss import IGNORED
 from components.objectives.pairs import lay_out_pairs
+from components.posttrain.dialogues import ids_of
 from components.posttrain.packing import ShuffledSteps
 from components.training.config import TrainingConfig
 from components.training.engine import Engine
@@ -65,6 +66,10 @@ class Translation:
             nats += float(self.loss(engine.module, to_device(batch, engine.device)))
         [total] = engine.sum_over_ranks([nats])
         return {"val_loss": total / sum(len(pair.target) for pair in self._held_out)}
+
+    def documents(self, step: int) -> list[str]:
+        """Ids of the pairs of a step, in their order."""
+        return ids_of(self._train.step(step))
 
     def epochs(self, steps: int) -> float:
         """Passes over the pairs that so many steps make."""

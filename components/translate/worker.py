@@ -11,11 +11,12 @@ import torch
 from components.context import Json, Rank, derive_seed
 from components.model.config import with_vocabulary
 from components.model.encoder_decoder import EncoderDecoder
-from components.model.huggingface import save_model
 from components.publish import publish_json
 from components.tokenizer.load import TextTokenizer
 from components.training.engine import make_engine, publish_settings
 from components.training.loop import train
+from components.training.model_folder import ModelFolder
+from components.training.stability import publish_quarantine
 from components.translate.config import TranslateConfig
 from components.translate.data import read_encoded
 from components.translate.task import Translation
@@ -53,12 +54,14 @@ def run_rank(job: Job, rank: Rank) -> Json:
     torch.manual_seed(derive_seed(job.seeds["dropout"], rank.rank))
     model = EncoderDecoder(shape, torch.Generator().manual_seed(job.seeds["weights"]))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    files = ModelFolder.of(model, shape, job.tokenizer)
     engine = make_engine(model, config.training, rank)
     try:
-        result = train(rank, config.training, engine, task, job.scratch)
+        result = train(rank, config.training, engine, task, job.scratch, files=files)
         weights = engine.full_weights()
         if rank.rank == 0:
-            save_model((shape, weights), job.output / "model", job.tokenizer)
+            files.save(job.output / "model", weights)
+            publish_quarantine(job.scratch, job.output)
             publish_json(job.output / "curve.json", result.curve)
             publish_settings(engine, job.output)
     finally:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -195,9 +195,10 @@ def from_hugging_face(config: ModelConfig, tensors: Weights, wanted: Iterable[st
     Raises:
         KeyError: If one is not there.
     """
-    kind, _ = kind_for(config)
+    names = list(wanted)
+    kind, _ = kind_for(config, head_of(names))
     assert kind is not None
-    return to_ours(config, kind.rules, tensors, list(wanted))[0]
+    return to_ours(config, kind.rules, tensors, names)[0]
 
 
 def generation_values(tokenizer: Path) -> dict[str, object]:
@@ -348,11 +349,19 @@ def _modern(name: str) -> str:
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def head_of(state: Mapping[str, Tensor]) -> str:
-    """What stands on the backbone of a model with these weights of ours."""
-    if "score.weight" in state:
+def head_of(names: Container[str]) -> str:
+    """What stands on the backbone of a model whose weights have these names of ours."""
+    if "score.weight" in names:
         return SCALAR
-    return CLASSIFIER if "classifier.weight" in state else LANGUAGE
+    return CLASSIFIER if "classifier.weight" in names else LANGUAGE
+
+
+def name_labels(folder: Path, labels: Sequence[str]) -> None:
+    """Writes the labels of a classifier into its folder's config.json, where transformers looks for them."""
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    values["id2label"] = {str(number): label for number, label in enumerate(labels)}
+    values["label2id"] = {label: number for number, label in enumerate(labels)}
+    publish_json(folder / "config.json", values)
 
 
 def _own_values(config: ModelConfig, head: str, dtype: str) -> dict[str, object]:

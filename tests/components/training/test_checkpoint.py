@@ -122,7 +122,7 @@ def test_a_disk_that_takes_no_more_is_told_with_the_fix_and_the_checkpoint_befor
 
 def test_none_of_200_flipped_bits_and_50_cuts_is_loaded_silently(tmp_path):
     whole = tmp_path / "whole"
-    save_checkpoint(whole, 7, TENSORS, {"step": 7}, (NamedWeights(), {"v": torch.ones(3)}))
+    save_checkpoint(whole, 7, TENSORS, {"step": 7}, [(NamedWeights(), {"v": torch.ones(3)})])
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     assert len(files) == 4
     draw = random.Random(5)

@@ -30,14 +30,15 @@ class Gate(NamedWeights):
         super().write(folder, weights)
 
 
-def start(saver, step):
-    saver.start(step, {"w": torch.full((3,), float(step))}, {"optimizer": {"w/exp_avg": torch.ones(3)}}, {"step": step})
+def start(saver, files, step):
+    weights = {"w": torch.full((3,), float(step))}
+    saver.start(step, [(files, weights)], {"optimizer": {"w/exp_avg": torch.ones(3)}}, {"step": step})
 
 
 def test_it_returns_before_anything_is_written_and_publishes_the_whole(tmp_path):
     files = Gate()
-    saver = Saver(tmp_path, files)
-    start(saver, 4)
+    saver = Saver(tmp_path)
+    start(saver, files, 4)
     assert files.begun.wait(60)
     assert newest_verified(tmp_path, pytest.fail) is None
     files.open.set()
@@ -50,10 +51,10 @@ def test_it_returns_before_anything_is_written_and_publishes_the_whole(tmp_path)
 
 def test_one_write_is_under_way_at_most(tmp_path):
     files = Gate()
-    saver = Saver(tmp_path, files)
-    start(saver, 4)
+    saver = Saver(tmp_path)
+    start(saver, files, 4)
     assert files.begun.wait(60)
-    second = threading.Thread(target=start, args=(saver, 5))
+    second = threading.Thread(target=start, args=(saver, files, 5))
     second.start()
     time.sleep(0.1)
     assert second.is_alive()
@@ -65,8 +66,8 @@ def test_one_write_is_under_way_at_most(tmp_path):
 
 def test_what_went_wrong_is_raised_where_training_looks_next(tmp_path):
     files = Gate(OSError(28, "No space left on device"))
-    saver = Saver(tmp_path, files)
-    start(saver, 4)
+    saver = Saver(tmp_path)
+    start(saver, files, 4)
     saver.check()
     files.open.set()
     saver.close()
