@@ -12,8 +12,8 @@ Shapes: B episodes of the rollout, R rows of a micro-batch, T tokens, S = T - 1 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,7 +28,9 @@ from components.posttrain.whiten import whiten
 from components.ppo.config import PpoConfig
 from components.ppo.roles import Roles
 from components.ppo.rollout import Rollout
-from components.training.engine import Engine
+from components.training.engine import Engine, StepReport
+from components.training.metrics import Mean
+from components.training.stability import Guard
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Lesson:
     rewards: Tensor
     advantages: Tensor
     returns: Tensor
+
+    @property
+    def finite(self) -> bool:
+        """Whether it can be learned from; the same on every rank, as the lesson is."""
+        return bool(torch.isfinite(self.advantages).all() and torch.isfinite(self.returns).all())
 
 
 @dataclass(frozen=True)
@@ -116,57 +123,108 @@ def micro_batches(
         yield MicroBatch(rows_M[share[piece]], width, weights_MS[share[piece], : width - 1])
 
 
-@dataclass
-class _Sums:
-    """Loss and clip fraction summed over the optimizer steps of one rank's part."""
+@dataclass(frozen=True)
+class Guards:
+    """The guards of the two models that learn; what they count they count together."""
 
-    policy_loss: float = 0.0
-    policy_clipped: float = 0.0
-    value_loss: float = 0.0
-    steps: int = 0
+    actor: Guard
+    critic: Guard
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An optimizer step that was left out.
+
+    Attributes:
+        reason: Why.
+        loss: Its loss.
+        report: What the engine said.
+    """
+
+    reason: str
+    loss: float
+    report: StepReport
+
+
+@dataclass
+class Learned:
+    """What the optimizer steps of an update came to, the same on every rank; means are over those that were taken.
+
+    Attributes:
+        policy_loss: Of the actor.
+        clip_fraction: Share of tokens whose ratio was clipped.
+        value_loss: Of the critic.
+        ratio_error: How far the first ratio of actor and sampler was from 1, at most.
+        refused: Steps that were left out.
+    """
+
+    policy_loss: Mean = field(default_factory=Mean)
+    clip_fraction: Mean = field(default_factory=Mean)
+    value_loss: Mean = field(default_factory=Mean)
     ratio_error: float = 0.0
-    skipped: int = 0
+    refused: list[Refused] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, float]:
+        """policy_loss, clip_fraction and value_loss as far as steps were taken, and first_ratio_error."""
+        means = {name: getattr(self, name) for name in ("policy_loss", "clip_fraction", "value_loss")}
+        told = {name: mean.take() for name, mean in means.items() if mean.units}
+        return {**told, "first_ratio_error": self.ratio_error}
 
 
 def learn(
     roles: Roles,
+    guards: Guards,
     lesson: Lesson,
     config: PpoConfig,
     *,
     lr: float,
     update: int,
     seed: int,
-) -> dict[str, float]:
-    """Takes the optimizer steps of one update. Collective.
+    place: Callable[[str], None],
+) -> Learned:
+    """Takes the optimizer steps of one update; ends early at one for which training is to go back. Collective.
 
     Args:
         roles: Actor and critic are trained.
+        guards: Judge each step by the loss and gradient of all ranks.
         lesson: What to learn.
         config: Epochs, mini-batches, clipping.
         lr: The actor's learning rate; the critic's follows the same schedule.
         update: Updates already done.
         seed: Root of the order of rows.
-
-    Returns:
-        policy_loss, value_loss, clip_fraction, first_ratio_error, skipped: the same on every rank.
+        place: Told what this rank does from here on.
     """
-    sums = _Sums()
+    learned = Learned()
     critic_lr = lr * config.critic_lr / config.training.lr
-    num_rows = len(lesson.rollout.tokens)
     for epoch in range(config.epochs):
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", update, epoch))
-        order_B = torch.randperm(num_rows, generator=generator).to(lesson.rollout.tokens.device)
-        for rows_M in order_B.chunk(config.mini_batches):
+        order_B = torch.randperm(len(lesson.rollout.tokens), generator=generator)
+        for rows_M in order_B.to(lesson.rollout.tokens.device).chunk(config.mini_batches):
             if update >= config.critic_warmup:
-                _policy_step(roles.actor, lesson, config, rows_M, lr, sums)
-            _value_step(roles, lesson, config, rows_M, critic_lr, sums)
-            sums.steps += 1
-    return _summary(roles.actor, sums)
+                sums = _policy_gradient(roles.actor, lesson, config, rows_M, learned, place)
+                _step(roles.actor, guards.actor, lr, sums, (learned.policy_loss, learned.clip_fraction), learned, place)
+            sums = _value_gradient(roles, lesson, config, rows_M, place)
+            _step(roles.critic, guards.critic, critic_lr, sums, (learned.value_loss,), learned, place)
+            if any(guards.actor.rewinds_for(one.reason) for one in learned.refused):
+                return learned
+    learned.ratio_error = _largest(roles.actor, learned.ratio_error)
+    return learned
 
 
-def _policy_step(engine: Engine, lesson: Lesson, config: PpoConfig, rows_M: Tensor, lr: float, sums: _Sums) -> None:
+def _policy_gradient(
+    engine: Engine,
+    lesson: Lesson,
+    config: PpoConfig,
+    rows_M: Tensor,
+    learned: Learned,
+    place: Callable[[str], None],
+) -> list[float]:
+    """This rank's part of a mini-batch's loss and clip fraction, its gradient computed."""
     rollout, with_entropy = lesson.rollout, config.entropy_coefficient > 0
+    first = not learned.policy_loss.units and not learned.refused
+    loss = clipped = 0.0
     for batch in micro_batches(rollout, rows_M, config, engine.rank, engine.world_size):
+        place("computing the policy's gradient")
         mask_RS = batch.cut(rollout.mask)
         log_probs_RS, entropy_RS = engine.module(batch.tokens(rollout), mask_RS, config.temperature, with_entropy)
         result = clipped_policy_loss(
@@ -179,17 +237,21 @@ def _policy_step(engine: Engine, lesson: Lesson, config: PpoConfig, rows_M: Tens
             dual_clip=config.dual_clip,
         )
         engine.backward(result.loss - config.entropy_coefficient * (entropy_RS * batch.weights).sum())
-        sums.policy_loss += float(result.loss.detach())
-        sums.policy_clipped += float(result.clip_fraction)
-        if sums.steps == 0:
+        loss, clipped = loss + float(result.loss.detach()), clipped + float(result.clip_fraction)
+        if first:
             drift = torch.expm1(log_probs_RS.detach() - batch.cut(rollout.sampled)).abs().max()
-            sums.ratio_error = max(sums.ratio_error, float(drift))
-    sums.skipped += engine.step(lr).skipped
+            learned.ratio_error = max(learned.ratio_error, float(drift))
+    return [loss, clipped]
 
 
-def _value_step(roles: Roles, lesson: Lesson, config: PpoConfig, rows_M: Tensor, lr: float, sums: _Sums) -> None:
+def _value_gradient(
+    roles: Roles, lesson: Lesson, config: PpoConfig, rows_M: Tensor, place: Callable[[str], None]
+) -> list[float]:
+    """This rank's part of a mini-batch's value loss, its gradient computed."""
     engine, rollout = roles.critic, lesson.rollout
+    loss = 0.0
     for batch in micro_batches(rollout, rows_M, config, engine.rank, engine.world_size):
+        place("computing the critic's gradient")
         values_RS = roles.judge.scale.normalise(engine.module(batch.tokens(rollout)).float())[:, :-1]
         result = clipped_value_loss(
             values_RS,
@@ -199,23 +261,36 @@ def _value_step(roles: Roles, lesson: Lesson, config: PpoConfig, rows_M: Tensor,
             clip=config.clip_value,
         )
         engine.backward(result.loss)
-        sums.value_loss += float(result.loss.detach())
-    sums.skipped += engine.step(lr).skipped
+        loss += float(result.loss.detach())
+    return [loss]
 
 
-def _summary(engine: Engine, sums: _Sums) -> dict[str, float]:
-    errors = [0.0] * engine.world_size
-    errors[engine.rank] = sums.ratio_error
-    policy_loss, value_loss, clipped, *errors = engine.sum_over_ranks(
-        [sums.policy_loss, sums.value_loss, sums.policy_clipped, *errors]
-    )
-    return {
-        "policy_loss": policy_loss / sums.steps,
-        "value_loss": value_loss / sums.steps,
-        "clip_fraction": clipped / sums.steps,
-        "first_ratio_error": max(errors),
-        "skipped": float(sums.skipped),
-    }
+def _step(
+    engine: Engine,
+    guard: Guard,
+    lr: float,
+    sums: Sequence[float],
+    means: Sequence[Mean],
+    learned: Learned,
+    place: Callable[[str], None],
+) -> None:
+    """One optimizer step, judged by the first of these sums over all ranks; one that is left out enters no mean."""
+    place("waiting for the others")
+    values = engine.sum_over_ranks(sums)
+    place("updating")
+    report = engine.step(lr, guard.gate(values[0]))
+    reason = guard.settle(values[0], report)
+    if reason:
+        learned.refused.append(Refused(reason, values[0], report))
+        return
+    for mean, value in zip(means, values, strict=True):
+        mean.add(value, 1)
+
+
+def _largest(engine: Engine, value: float) -> float:
+    values = [0.0] * engine.world_size
+    values[engine.rank] = value
+    return max(engine.sum_over_ranks(values))
 
 
 def describe_rollout(lesson: Lesson) -> dict[str, float]:

@@ -13,8 +13,11 @@ share one process because five processes of a tiny model would mostly be five co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import Tensor, nn
 
 from components.context import Rank
 from components.errors import StepError
@@ -22,23 +25,53 @@ from components.model.language import AnyConfig, LanguageModel, load_language_mo
 from components.posttrain.judge import Judge, load_judge
 from components.posttrain.replies import SCORER_PREFIX, ReplyScorer
 from components.ppo.config import PpoConfig
+from components.training.checkpoint import ModelFiles
 from components.training.engine import Engine, copy_weights, make_engine
+from components.training.model_folder import ModelFolder
+
+
+@dataclass(frozen=True)
+class PolicyFiles:
+    """See `components.training.checkpoint.ModelFiles`: the actor without the prefix that its scorer puts before it."""
+
+    folder: ModelFolder
+
+    def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """See `ModelFiles.write`."""
+        self.folder.write(folder, {name.removeprefix(SCORER_PREFIX): weight for name, weight in weights.items()})
+
+    def read(self, folder: Path) -> Mapping[str, Tensor]:
+        """See `ModelFiles.read`."""
+        return {SCORER_PREFIX + name: weight for name, weight in self.folder.read(folder).items()}
 
 
 @dataclass(frozen=True)
 class Roles:
-    """See the module. All of them live on the same device."""
+    """See the module. All of them live on the same device.
+
+    Attributes:
+        actor_files: The policy lies in a checkpoint as the model folder that the checkpoint is.
+        critic_files: The critic lies beside it in `critic/`, as a classifier with one label.
+    """
 
     actor: Engine
     critic: Engine
     reference: LanguageModel
     judge: Judge
     replica: LanguageModel
+    actor_files: PolicyFiles
+    critic_files: ModelFolder
 
     @property
-    def model_config(self) -> AnyConfig:
-        """Shape of the policy."""
-        return self.replica.config
+    def learning(self) -> tuple[tuple[ModelFiles, Engine], ...]:
+        """What a checkpoint holds, each with how it is laid out."""
+        return (self.actor_files, self.actor), (self.critic_files, self.critic)
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """What every forward pass enters; the reference, asked for hidden states, enters its embedding alone."""
+        embeddings = [part for part in self.reference.modules() if isinstance(part, nn.Embedding)]
+        return self.actor.module, self.critic.module, self.judge.model, self.replica, *embeddings
 
     def synchronise(self) -> None:
         """Copies the actor's weights into the replica. Collective."""
@@ -65,16 +98,21 @@ def make_roles(rank: Rank, config: PpoConfig, policy: Path, reward: Path) -> Rol
     """
     start, judge = load_language_model(policy / "model"), load_judge(reward / "model")
     _check(config, start.config, judge.model.config, reward)
+    critic = load_scalar_model(reward / "model")
     critic_config = replace(config.training, lr=config.critic_lr)
+    actor_files = ModelFolder.of(start, start.config, policy / "model")
+    critic_files = ModelFolder.of(critic, critic.config, policy / "model", place="critic")
     frozen = load_language_model(policy / "model").eval().requires_grad_(False)
     replica = load_language_model(policy / "model").eval().requires_grad_(False)
     judge.model.to(rank.device)
     return Roles(
         actor=make_engine(ReplyScorer(start), config.training, rank),
-        critic=make_engine(load_scalar_model(reward / "model"), critic_config, rank),
+        critic=make_engine(critic, critic_config, rank),
         reference=frozen.to(rank.device),
         judge=judge,
         replica=replica.to(rank.device),
+        actor_files=PolicyFiles(actor_files),
+        critic_files=critic_files,
     )
 
 

@@ -14,7 +14,7 @@ Shapes: B episodes, T tokens, S = T - 1 predictions (see `posttrain.replies`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +80,14 @@ def draw_prompts(prompts: Sequence[Prompt], update: int, count: int, seed: int) 
     return [prompts[row] for row in drawn]
 
 
-def collect(roles: Roles, config: PpoConfig, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Rollout:
+def collect(
+    roles: Roles,
+    config: PpoConfig,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    place: Callable[[str], None],
+    stop: Callable[[], bool],
+) -> Rollout | None:
     """Answers prompts with the replica and scores the episodes with every role. Collective.
 
     Args:
@@ -88,22 +95,48 @@ def collect(roles: Roles, config: PpoConfig, prompts: Sequence[Prompt], seeds: S
         config: Sampling and score settings.
         prompts: Those of the whole update; their number is a multiple of the number of ranks.
         seeds: One per prompt.
+        place: Told what this rank does from here on.
+        stop: Asked before every token whether to leave it at that.
 
     Returns:
-        The whole rollout, on every rank.
+        The whole rollout, on every rank; None if a rank was to stop.
     """
     rank, world_size = roles.actor.rank, roles.actor.world_size
     mine, my_seeds = prompts[rank::world_size], seeds[rank::world_size]
-    completions = answer(roles, config, mine, my_seeds)
+    place("answering prompts")
+    completions = answer(roles, config, mine, my_seeds, stop)
+    place("waiting for the others")
+    [stopped] = roles.actor.sum_over_ranks([float(completions is None)])
+    if stopped or completions is None:
+        return None
+    place("scoring replies")
     local = _score(roles, config, mine, completions)
+    place("gathering replies")
     return gather(local, world_size)
 
 
-def answer(roles: Roles, config: PpoConfig, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Completion]:
-    """Samples a reply to every prompt from the replica."""
+class _Stopped(Exception):  # noqa: N818  (no fault)
+    """Sampling was broken off."""
+
+
+def answer(
+    roles: Roles, config: PpoConfig, prompts: Sequence[Prompt], seeds: Sequence[int], stop: Callable[[], bool]
+) -> list[Completion] | None:
+    """Samples a reply to every prompt from the replica; None if it was broken off: a stop does not wait for it."""
+
+    def look(*_: object) -> None:
+        if stop():
+            raise _Stopped
+
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     ids = [prompt.ids for prompt in prompts]
-    return generate(roles.replica, ids, sampling, STOP_IDS, seeds, roles.actor.device)
+    hook = roles.replica.register_forward_pre_hook(look)
+    try:
+        return generate(roles.replica, ids, sampling, STOP_IDS, seeds, roles.actor.device)
+    except _Stopped:
+        return None
+    finally:
+        hook.remove()
 
 
 @torch.no_grad()

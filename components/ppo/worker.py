@@ -8,26 +8,41 @@ the ranks once per update: all save and leave together.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, NoReturn, cast
 
 from components.context import Json, Rank, derive_seed
-from components.errors import Preempted, StepError
-from components.model.language import save_language_model
+from components.errors import Preempted
+from components.posttrain.dialogues import ids_of
 from components.posttrain.kl_control import KlController
 from components.posttrain.prompts import Prompt, read_prompts
 from components.ppo.config import PpoConfig
 from components.ppo.held_out import before_and_after, evaluate
-from components.ppo.learn import describe_rollout, learn, make_lesson
+from components.ppo.learn import Guards, Learned, Lesson, Refused, describe_rollout, learn, make_lesson
 from components.ppo.roles import Roles, make_roles
 from components.ppo.rollout import collect, draw_prompts
 from components.publish import publish_json
 from components.tokenizer.load import TextTokenizer
-from components.training.checkpoint import agree_on_checkpoint, engine_tensors, load_engine, save_checkpoint
+from components.training.checkpoint import Checkpoint, agree_on_checkpoint, load_engine, restore_rng, rng_tensors
+from components.training.config import TrainingConfig
+from components.training.engine import StepReport
+from components.training.saving import Saver
 from components.training.schedule import lr_at
+from components.training.stability import (
+    LESSON,
+    QUARANTINE,
+    Guard,
+    GuardState,
+    Quarantine,
+    Window,
+    describe_batch,
+    publish_quarantine,
+)
+from components.training.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -51,13 +66,31 @@ class Inputs:
 
 @dataclass
 class _State:
-    """All that the loop knows between two updates, but for the engines and the controller."""
+    """All that the loop knows between two updates, but for the engines and the controller.
+
+    Attributes:
+        update: Updates done, those that were left out included.
+        rollout_s: Seconds spent in rollouts.
+        learn_s: Seconds spent in learning.
+        guard: What became of optimizer steps, of actor and critic together; and what the actor's were like lately.
+        critic: What the critic's were like lately.
+        curve: One row per evaluation.
+    """
 
     update: int = 0
-    skipped: int = 0
     rollout_s: float = 0.0
     learn_s: float = 0.0
+    guard: GuardState = field(default_factory=GuardState)
+    critic: Window = field(default_factory=Window)
     curve: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, saved: dict[str, Json]) -> _State:
+        """As it was saved."""
+        values = dict(saved)
+        guard = GuardState(**cast(dict[str, Any], values.pop("guard")))
+        critic = Window(**cast(dict[str, Any], values.pop("critic")))
+        return cls(guard=guard, critic=critic, **cast(dict[str, Any], values))
 
 
 def train_rank(
@@ -77,7 +110,8 @@ def train_rank(
 
     Raises:
         Preempted: The run was asked to stop: a checkpoint is saved.
-        StepError: An input cannot be used, or too many steps had a gradient that is not finite.
+        StepError: An input cannot be used, or more steps were skipped, or more rewinds made, than the config allows.
+        MachineError: A checkpoint could not be written.
     """
     config = replace(config, training=config.training.on_ranks(rank.world_size))
     tokenizer = TextTokenizer.from_folder(inputs.policy / "model")
@@ -85,24 +119,28 @@ def train_rank(
     held_out, _ = read_prompts(inputs.preferences / "prompts_held_out.arrow", tokenizer, config.max_prompt_tokens)
     held_out = draw_prompts(held_out, 0, min(config.eval_prompts, len(held_out)), seed)
     roles = make_roles(rank, config, inputs.policy, inputs.reward)
-    run = _Run(rank, config, roles, train, held_out, inputs.scratch / "checkpoints", seed, clock)
-    try:
-        run.say(f"{len(train)} prompts; {dropped} are left out: longer than {config.max_prompt_tokens} tokens")
-        run.resume()
-        while run.state.update < config.training.steps:
-            run.advance()
-        if rank.rank == 0:
-            _write(run, inputs, tokenizer)
-    finally:
-        roles.close()
+    with Watchdog(rank, inputs.scratch / "heartbeats", config.training.hang_timeout_s) as watchdog:
+        run = _Run(rank, config, roles, train, held_out, inputs.scratch, seed, clock, watchdog)
+        try:
+            run.say(f"{len(train)} prompts; {dropped} are left out: longer than {config.max_prompt_tokens} tokens")
+            with watchdog.following(*roles.modules):
+                run.resume()
+                while run.state.update < config.training.steps:
+                    run.advance()
+                run.finish()
+                if rank.rank == 0:
+                    _write(run, inputs, tokenizer)
+        finally:
+            run.close()
+            roles.close()
     return cast(Json, run.summary())
 
 
 def _write(run: _Run, inputs: Inputs, tokenizer: TextTokenizer) -> None:
     """Writes the artifact."""
-    replica = run.roles.replica
-    save_language_model(replica.config, replica.state_dict(), inputs.output / "model", inputs.policy / "model")
+    run.roles.actor_files.folder.save(inputs.output / "model", run.roles.replica.state_dict())
     publish_json(inputs.output / "curve.json", run.state.curve)
+    publish_quarantine(inputs.scratch, inputs.output)
     samples = before_and_after(run.roles, run.held_out, run.config, run.seed, tokenizer)
     publish_json(inputs.output / "samples.json", samples)
     for sample in samples:
@@ -120,54 +158,61 @@ class _Run:
         roles: Roles,
         prompts: list[Prompt],
         held_out: list[Prompt],
-        folder: Path,
+        scratch: Path,
         seed: int,
         clock: Callable[[], float],
+        watchdog: Watchdog,
     ) -> None:
         self.state = _State()
         self.rank, self.config, self.roles, self.held_out, self.seed = rank, config, roles, held_out, seed
-        self._prompts, self._folder, self._clock = prompts, folder, clock
+        self._prompts, self._folder, self._clock, self._watchdog = prompts, scratch / "checkpoints", clock, watchdog
         self._controller = KlController(config.kl_coefficient, config.kl_target, config.kl_horizon)
-        self._saved_update = -1
+        self._guards = _guards_of(self.state, config.training)
+        self._quarantine = Quarantine(scratch / QUARANTINE)
+        self._saver = Saver(self._folder)
+        self._saved_update, self._looked_at = -1, time.monotonic()
 
     def resume(self) -> None:
         """Continues from the newest checkpoint that is whole, or evaluates the policy as it starts."""
         checkpoint = agree_on_checkpoint(self.roles.actor, self._folder, self.say)
-        if checkpoint is not None:
-            load_engine(self.roles.actor, checkpoint, "actor_")
-            load_engine(self.roles.critic, checkpoint, "critic_")
-            saved = checkpoint.state()
-            self._controller.load_state_dict(cast(dict[str, float], saved.pop("controller")))
-            self.state = _State(**saved)  # type: ignore[arg-type]
-            self._saved_update = self.state.update
-            self.say(f"training continues from update {self.state.update}")
         self._show("starting")
-        self.roles.synchronise()
-        if checkpoint is None:
+        if checkpoint is not None:
+            self._load(checkpoint)
+            self.say(f"training continues from update {self.state.update}")
+        else:
+            self.roles.synchronise()
             self._evaluate()
+        self.state.guard.repeated += max(0, self._watchdog.step_before - self.state.update)
+        self._quarantine.remind(self.state.guard)
+        if checkpoint is None and self.config.training.spike == "rewind":
+            self._save()
 
     def advance(self) -> None:
-        """One update, and what falls due after it."""
-        state, training = self.state, self.config.training
-        metrics = self._update()
+        """One update, or the way back to a checkpoint, and what falls due after it."""
+        state = self.state
+        if state.update in state.guard.quarantined:
+            state.update += 1
+            self.say(f"update {state.update} is left out")
+            self._after({})
+            return
+        learned, metrics = self._update()
+        rewinding = [one for one in learned.refused if self._guards.actor.rewinds_for(one.reason)]
+        if rewinding:
+            self._rewind(rewinding[0])
+            return
+        self._count(learned.refused)
         state.update += 1
-        last = state.update == training.steps
-        if self.rank.rank == 0 and (last or state.update % training.log_every == 0):
-            self.rank.channel.log(metrics, state.update)
-        if last or (training.eval_every and state.update % training.eval_every == 0):
-            self._evaluate()
-        share = state.rollout_s / (state.rollout_s + state.learn_s)
-        self._show(f"score {metrics['score']:.2f}  kl {metrics['kl']:.1f}  rollouts {share:.0%} of the time")
-        channel = self.rank.channel
-        words = [float(channel.should_stop()), float(self.rank.rank == 0 and channel.take_save())]
-        stop, save = self.roles.actor.sum_over_ranks(words)
-        if stop or save or last or (training.checkpoint_every and state.update % training.checkpoint_every == 0):
-            self._save()
-        if stop and not last:
-            raise Preempted(
-                f"PPO was stopped after update {state.update} of {training.steps}; a checkpoint is saved.",
-                fix="run again: training continues from there",
-            )
+        self._after(metrics)
+
+    def finish(self) -> None:
+        """Waits until the last checkpoint is on disk, on all ranks."""
+        self._at("saving")
+        self._saver.finish(self.roles.actor)
+        self._at("writing the results")
+
+    def close(self) -> None:
+        """Lets a write that is under way end."""
+        self._saver.close()
 
     def summary(self) -> dict[str, float]:
         """The step's metrics."""
@@ -180,7 +225,7 @@ class _Run:
             "stop_rate": last["val_stop_rate"],
             "response_length": last["val_length"],
             "updates": float(state.update),
-            "skipped": float(state.skipped),
+            "skipped": float(state.guard.skipped),
             "episodes_per_second": state.update * self.config.training.batch_size / seconds,
             "rollout_share": state.rollout_s / seconds,
         }
@@ -190,40 +235,123 @@ class _Run:
         if self.rank.rank == 0:
             self.rank.channel.text("ppo", sentence, self.state.update)
 
-    def _update(self) -> dict[str, float]:
+    def _update(self) -> tuple[Learned, dict[str, float]]:
         config, state, roles = self.config, self.state, self.roles
         episodes = config.training.batch_size
         start = self._clock()
-        prompts = draw_prompts(self._prompts, state.update, episodes, self.seed)
         seeds = [derive_seed(self.seed, "rollout", state.update, row) for row in range(episodes)]
         coefficient = self._controller.coefficient
-        lesson = make_lesson(collect(roles, config, prompts, seeds), config, coefficient)
+        rollout = collect(roles, config, self._drawn(), seeds, self._at, self._should_stop)
+        if rollout is None:
+            self._leave()
+        lesson = make_lesson(rollout, config, coefficient)
         middle = self._clock()
         self._show("learning")
-        lr = lr_at(config.training, state.update)
-        learned = learn(roles, lesson, config, lr=lr, update=state.update, seed=self.seed)
+        learned = self._learn(lesson)
+        self._at("copying weights")
         roles.synchronise()
         end = self._clock()
         state.rollout_s, state.learn_s = state.rollout_s + middle - start, state.learn_s + end - middle
-        self._count_skipped(int(learned.pop("skipped")))
+        if not lesson.finite:
+            return learned, {}
         described = describe_rollout(lesson)
         self._controller.update(described["kl"], episodes)
-        return {**described, **learned, "kl_coefficient": coefficient}
+        return learned, {**described, **learned.metrics(), "kl_coefficient": coefficient}
 
-    def _count_skipped(self, skipped: int) -> None:
+    def _learn(self, lesson: Lesson) -> Learned:
+        """What the update learned; nothing from a lesson that is not finite, which counts as one step left out."""
+        config, update = self.config, self.state.update
+        if not lesson.finite:
+            self._guards.actor.leave_out()
+            return Learned(refused=[Refused(LESSON, math.nan, StepReport(math.nan, skipped=True))])
+        lr = lr_at(config.training, update)
+        return learn(self.roles, self._guards, lesson, config, lr=lr, update=update, seed=self.seed, place=self._at)
+
+    def _count(self, refused: Sequence[Refused]) -> None:
+        """Tells of steps that were left out."""
+        left_out = [one for one in refused if not one.report.rescaled]
+        if left_out:
+            last = left_out[-1]
+            self.say(f"update {self.state.update + 1} left out {len(left_out)} steps, the last because {last.reason}")
+            self._record(last, "skip")
+        for one in refused:
+            self._guards.actor.check(self.state.update + 1, one.reason)
+            self._guards.critic.check(self.state.update + 1, one.reason)
+
+    def _rewind(self, refused: Refused) -> None:
+        """Goes back to the newest checkpoint; this update will be left out. Collective."""
+        at = self.state.update
+        self._guards.actor.go_back(at + 1, refused.reason)
+        self._record(refused, "rewind")
+        self._at("going back")
+        checkpoint = self._saver.newest(self.roles.actor, self.say)
+        repeated = self.state.guard.repeated + at - checkpoint.step
+        self._load(checkpoint)
+        self.state.guard.repeated = repeated
+        self._quarantine.remind(self.state.guard)
+        self.say(f"back from update {at + 1} to update {checkpoint.step}, because {refused.reason}; it is left out")
+
+    def _record(self, refused: Refused, action: str) -> None:
+        at, size = self.state.update, self.config.training.batch_size
+        rows = (at * size, (at + 1) * size)
+        record = describe_batch(at, refused.reason, refused.loss, refused.report, action, rows, ids_of(self._drawn()))
+        self._quarantine.add(record, write=self.rank.rank == 0)
+
+    def _drawn(self) -> list[Prompt]:
+        return draw_prompts(self._prompts, self.state.update, self.config.training.batch_size, self.seed)
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Puts everything where a checkpoint has it. Collective."""
+        roles = self.roles
+        load_engine(roles.actor, checkpoint, "actor_", roles.actor_files)
+        load_engine(roles.critic, checkpoint, "critic_", roles.critic_files)
+        restore_rng(roles.actor, checkpoint)
+        saved = checkpoint.state()
+        self._controller.load_state_dict(cast(dict[str, float], saved.pop("controller")))
+        self.state = _State.of(saved)
+        self._guards = _guards_of(self.state, self.config.training)
+        self._saved_update = self.state.update
+        self._quarantine.forget_from(self.state.update)
+        roles.synchronise()
+
+    def _after(self, metrics: dict[str, float]) -> None:
+        """What falls due after an update; there are no metrics of one that was left out."""
         state, training = self.state, self.config.training
-        state.skipped += skipped
-        if skipped:
-            self.say(f"update {state.update + 1} skipped {skipped} steps whose gradient was not finite")
-        if state.skipped > training.max_skipped:
-            raise StepError(
-                f"PPO skipped {state.skipped} steps with a gradient that is not finite, "
-                f"the last in update {state.update + 1}.",
-                where=f"ppo.training.max_skipped={training.max_skipped}",
-                fix=f"lower ppo.training.lr={training.lr:g} or ppo.critic_lr={self.config.critic_lr:g}",
-            )
+        last = state.update == training.steps
+        if self.rank.rank == 0 and (last or state.update % training.log_every == 0):
+            self.rank.channel.log({**metrics, **state.guard.happened()}, state.update)
+        if last or (training.eval_every and state.update % training.eval_every == 0):
+            self._evaluate()
+        self._show(self._note(metrics))
+        self._at("between updates")
+        self._saver.check()
+        channel = self.rank.channel
+        words = [float(channel.should_stop()), float(self.rank.rank == 0 and channel.take_save())]
+        stop, save = self.roles.actor.sum_over_ranks(words)
+        if save or last or (training.checkpoint_every and state.update % training.checkpoint_every == 0):
+            self._save()
+        if stop and not last:
+            self._leave()
+
+    def _leave(self) -> NoReturn:
+        """Saves, waits until it is on disk, and ends. Collective."""
+        self._save()
+        self.finish()
+        raise Preempted(
+            f"PPO was stopped after update {self.state.update} of {self.config.training.steps}; a checkpoint is saved.",
+            fix="run again: training continues from there",
+        )
+
+    def _should_stop(self) -> bool:
+        """Whether the run was asked to stop; looks once a second."""
+        now = time.monotonic()
+        if now - self._looked_at < 1:
+            return False
+        self._looked_at = now
+        return self.rank.channel.should_stop()
 
     def _evaluate(self) -> None:
+        self._at("evaluating")
         scores = evaluate(self.roles, self.held_out, self.config, self.seed)
         self.state.curve.append({"step": self.state.update, **scores})
         if self.rank.rank == 0:
@@ -233,12 +361,33 @@ class _Run:
     def _save(self) -> None:
         if self._saved_update == self.state.update:
             return
-        actor, critic = engine_tensors(self.roles.actor, "actor_"), engine_tensors(self.roles.critic, "critic_")
-        if self.rank.rank == 0:
-            state = {**vars(self.state), "controller": self._controller.state_dict()}
-            save_checkpoint(self._folder, self.state.update, {**actor, **critic}, cast(dict[str, Json], state))
+        self._at("saving")
+        self._saver.wait()
+        roles, lead = self.roles, self.rank.rank == 0
+        models = [(files, engine.full_weights(lead)) for files, engine in roles.learning]
+        moments = {
+            "actor_optimizer": roles.actor.optimizer_state(lead),
+            "critic_optimizer": roles.critic.optimizer_state(lead),
+        }
+        tensors = {**moments, **rng_tensors(roles.actor)}
+        if lead:
+            state = {**asdict(self.state), "controller": self._controller.state_dict()}
+            self._saver.start(self.state.update, models, tensors, cast(dict[str, Json], state))
         self._saved_update = self.state.update
+
+    def _at(self, place: str) -> None:
+        self._watchdog.at(place, self.state.update, anew=True)
+
+    def _note(self, metrics: dict[str, float]) -> str:
+        state = self.state
+        share = state.rollout_s / max(state.rollout_s + state.learn_s, 1e-9)
+        told = f"score {metrics['score']:.2f}  kl {metrics['kl']:.1f}  " if metrics else ""
+        return f"{told}rollouts {share:.0%} of the time  skipped {state.guard.skipped}"
 
     def _show(self, note: str) -> None:
         if self.rank.rank == 0:
             self.rank.channel.progress(self.state.update, self.config.training.steps, "updates", note)
+
+
+def _guards_of(state: _State, training: TrainingConfig) -> Guards:
+    return Guards(Guard(training, state.guard), Guard(training, state.guard, state.critic))

@@ -72,8 +72,8 @@ class TrainingConfig:
         spike_sigmas: How many standard deviations above their mean is a spike.
         spike_window: Over how many accepted steps mean and deviation are taken; no spike is seen before half of them.
         max_rewinds: Rewinds before training gives up.
-        hang_timeout_s: Seconds in which a step (or an evaluation, or a save) must end; a rank that is slower leaves its
-            stacks and ends. 0 waits for ever.
+        hang_timeout_s: Seconds in which a step (or a batch of an evaluation, or a save) must end; a rank that is slower
+            leaves its stacks and ends. 0 waits for ever.
         measure_peak: Time a large matrix product before the first step, and tell what share of its speed training gets.
         privacy: Differential privacy (DP-SGD), of rows that are learned from.
     """

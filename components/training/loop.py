@@ -23,7 +23,7 @@ from typing import TypeAlias, cast
 import torch
 
 from components.context import Json, Rank
-from components.errors import MachineError, Preempted
+from components.errors import Preempted
 from components.training.checkpoint import (
     Checkpoint,
     ModelFiles,
@@ -187,7 +187,7 @@ class _Run:
             self._say(f"training continues from step {self.state.step}")
             self._saved_step = self.state.step if checkpoint.path.parent == self._folder else -1
         self.state.guard.repeated += max(0, self._watchdog.step_before - self.state.step)
-        self._take_over(self._quarantine.rewound)
+        self._quarantine.remind(self.state.guard)
         self._reporter.meet(self._engine, self._task)
         if self._saved_step < 0 and self._config.spike == "rewind":
             self._save()
@@ -275,35 +275,24 @@ class _Run:
         state, reporter = self.state, self._reporter
         if not step.reason:
             return
-        counts = {name: float(count) for name, count in state.guard.counts().items() if count}
-        reporter.log({**counts, "grad_norm": step.report.grad_norm}, state.step + 1)
+        reporter.log({**state.guard.happened(), "grad_norm": step.report.grad_norm}, state.step + 1)
         if not step.report.rescaled:
             self._record(step, "skip")
         self._guard.check(state.step + 1, step.reason)
 
     def _rewind(self, step: _Step) -> None:
         """Goes back to the newest checkpoint; the batch of this step will be left out. Collective."""
-        at, guard = self.state.step, self.state.guard
-        guard.rewinds += 1
-        self._guard.check(at + 1, step.reason)
+        at = self.state.step
+        self._guard.go_back(at + 1, step.reason)
         self._record(step, "rewind")
         self._watchdog.at("going back", at, anew=True)
-        self._saver.finish(self._engine)
-        checkpoint = agree_on_checkpoint(self._engine, self._folder, self._say)
-        if checkpoint is None:
-            raise MachineError(f"Step {at + 1} is to be left out, and no checkpoint is whole.", str(self._folder))
-        repeated = guard.repeated + at - checkpoint.step
+        checkpoint = self._saver.newest(self._engine, self._say)
+        repeated = self.state.guard.repeated + at - checkpoint.step
         self._load(checkpoint)
         self.state.guard.repeated = repeated
-        self._take_over(self._quarantine.rewound)
+        self._quarantine.remind(self.state.guard)
         self._say(f"back from step {at + 1} to step {checkpoint.step}, because {step.reason}; its batch is left out")
         self._watchdog.at("going on", checkpoint.step, anew=True)
-
-    def _take_over(self, rewound: list[int]) -> None:
-        """What the quarantine knows of rewinds, which no checkpoint from before them can."""
-        guard = self.state.guard
-        guard.quarantined = sorted({*guard.quarantined, *rewound})
-        guard.rewinds = len(guard.quarantined)
 
     def _record(self, step: _Step, action: str) -> None:
         at, size = self.state.step, self._config.batch_size
@@ -322,7 +311,7 @@ class _Run:
         """
         load_engine(self._engine, checkpoint, files=self._files)
         self.state = _State.of(checkpoint)
-        self._guard.state = self.state.guard
+        self._guard = Guard(self._config, self.state.guard)
         self._saved_step = self.state.step
         self._quarantine.forget_from(self.state.step)
         return restore_rng(self._engine, checkpoint)
@@ -352,14 +341,13 @@ class _Run:
         values = {"loss": loss, "lr": lr, "grad_norm": report.grad_norm}
         if self._spelled is not None:
             values["bits_per_byte"] = bits_per_byte(loss, self._spelled.bytes_per_unit())
-        values |= {name: float(count) for name, count in state.guard.counts().items() if count}
-        self._reporter.line(values, state.step, state.seconds, self._engine)
+        self._reporter.line({**values, **state.guard.happened()}, state.step, state.seconds, self._engine)
 
     def _evaluate(self) -> None:
         state, engine = self.state, self._engine
         self._watchdog.at("evaluating", state.step, anew=True)
         engine.module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._watchdog.following(engine.module):
             scores = self._task.evaluate(engine, state.step)
         engine.module.train()
         state.curve.append({"step": state.step, "train_loss": state.since_evaluation.take(), **scores})

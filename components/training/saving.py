@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.context import Json
 from components.errors import HeadwaterError, MachineError
-from components.training.checkpoint import Models, save_checkpoint
+from components.training.checkpoint import Checkpoint, Models, Say, agree_on_checkpoint, save_checkpoint
 from components.training.engine import Engine
 
 
@@ -69,6 +69,18 @@ class Saver:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    def newest(self, engine: Engine, say: Say) -> Checkpoint:
+        """The newest checkpoint that is whole, once the write under way has ended; collective.
+
+        Raises:
+            MachineError: If there is none, or the last could not be written.
+        """
+        self.finish(engine)
+        found = agree_on_checkpoint(engine, self._folder, say)
+        if found is None:
+            raise MachineError("Training is to go back to a checkpoint, and none is whole.", str(self._folder))
+        return found
 
     def finish(self, engine: Engine) -> None:
         """Waits until what was begun is on disk; collective, so that no rank leaves, and ends the others, before.

@@ -26,40 +26,50 @@ from components.publish import publish_bytes
 from components.training.config import TrainingConfig
 from components.training.engine import Accept, StepReport
 
-LOSS, GRADIENT, LOSS_SPIKE, GRADIENT_SPIKE, ENGINE = (
+LOSS, GRADIENT, LOSS_SPIKE, GRADIENT_SPIKE, ENGINE, LESSON = (
     "its loss is not finite",
     "its gradient is not finite",
     "its loss is a spike",
     "its gradient norm is a spike",
     "the engine refused its gradient",
+    "what it was to learn is not finite",
 )
 QUARANTINE = "quarantine.jsonl"
 SPIKES = (LOSS_SPIKE, GRADIENT_SPIKE)
 
 
 @dataclass
-class GuardState:
-    """All that the guard knows between two steps; a checkpoint holds it.
+class Window:
+    """What the steps of one engine were like lately.
 
     Attributes:
         losses: Loss per unit of the last accepted steps, at most `spike_window`.
         norms: Their gradient norms.
+        overflows_in_a_row: Steps that fp16's loss scale was too high for, since the last step that was taken.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    overflows_in_a_row: int = 0
+
+
+@dataclass
+class GuardState(Window):
+    """All that the guard of a training knows between two steps; a checkpoint holds it.
+
+    Attributes:
         skipped: Steps whose update was left out.
         spikes: Those of them that were finite.
         overflows: Steps that fp16's loss scale was too high for; the engine lowers it, and they are no failure.
-        overflows_in_a_row: Since the last step that was taken.
         clipped: Steps whose gradient was scaled down to `clip_grad`.
         rewinds: Times that training went back to a checkpoint.
         repeated: Steps done again after a rewind or a restart.
         quarantined: Steps whose batch is left out.
     """
 
-    losses: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
     skipped: int = 0
     spikes: int = 0
     overflows: int = 0
-    overflows_in_a_row: int = 0
     clipped: int = 0
     rewinds: int = 0
     repeated: int = 0
@@ -70,6 +80,10 @@ class GuardState:
         names = ("skipped", "spikes", "overflows", "clipped", "rewinds", "repeated")
         return {**{name: int(getattr(self, name)) for name in names}, "quarantined": len(self.quarantined)}
 
+    def happened(self) -> dict[str, float]:
+        """Those of the counts that are not zero, for a line of metrics."""
+        return {name: float(count) for name, count in self.counts().items() if count}
+
 
 class Guard:
     """Judges steps.
@@ -77,10 +91,13 @@ class Guard:
     Args:
         config: What a spike is, what to do about it, and how often.
         state: What happened before; kept up to date.
+        window: What the steps before were like, where a training has several engines and a guard for each; of a
+            training with one engine `state` tells.
     """
 
-    def __init__(self, config: TrainingConfig, state: GuardState) -> None:
+    def __init__(self, config: TrainingConfig, state: GuardState, window: Window | None = None) -> None:
         self.state = state
+        self._window = state if window is None else window
         self._config = config
 
     def gate(self, loss: float) -> Accept | None:
@@ -97,9 +114,9 @@ class Guard:
             return GRADIENT
         if self._config.spike == "off":
             return ""
-        if self._is_spike(loss, self.state.losses):
+        if self._is_spike(loss, self._window.losses):
             return LOSS_SPIKE
-        return GRADIENT_SPIKE if self._is_spike(norm, self.state.norms) else ""
+        return GRADIENT_SPIKE if self._is_spike(norm, self._window.norms) else ""
 
     def settle(self, loss: float, report: StepReport) -> str:
         """Takes note of a step that the engine took or left out.
@@ -107,25 +124,34 @@ class Guard:
         Returns:
             Why it was left out; empty if it was taken.
         """
-        state, config = self.state, self._config
+        state, window, config = self.state, self._window, self._config
         reason = self.reason(loss, report.grad_norm) or (ENGINE if report.skipped else "")
         if not reason:
-            state.overflows_in_a_row = 0
+            window.overflows_in_a_row = 0
             state.clipped += 0 < config.clip_grad < report.grad_norm
             if config.spike != "off":
-                state.losses = [*state.losses, loss][-config.spike_window :]
-                state.norms = [*state.norms, report.grad_norm][-config.spike_window :]
+                window.losses = [*window.losses, loss][-config.spike_window :]
+                window.norms = [*window.norms, report.grad_norm][-config.spike_window :]
         elif report.rescaled:
             state.overflows += 1
-            state.overflows_in_a_row += 1
+            window.overflows_in_a_row += 1
         elif not self.rewinds_for(reason):
             state.skipped += 1
             state.spikes += reason in SPIKES
         return reason
 
+    def leave_out(self) -> None:
+        """Counts a step that never came to a loss, because what it was to learn is not finite."""
+        self.state.skipped += 1
+
     def rewinds_for(self, reason: str) -> bool:
         """True if the answer to this is to go back to a checkpoint."""
         return self._config.spike == "rewind" and reason in SPIKES
+
+    def go_back(self, step: int, reason: str) -> None:
+        """Counts a rewind; raises as `check`."""
+        self.state.rewinds += 1
+        self.check(step, reason)
 
     def check(self, step: int, reason: str) -> None:
         """Gives up if too much was left out.
@@ -135,8 +161,8 @@ class Guard:
         """
         state, config = self.state, self._config
         calmer = f"lower training.lr={config.lr:g} or lengthen training.warmup_steps={config.warmup_steps}"
-        if max(state.skipped, state.overflows_in_a_row) > config.max_skipped:
-            count = max(state.skipped, state.overflows_in_a_row)
+        count = max(state.skipped, self._window.overflows_in_a_row)
+        if count > config.max_skipped:
             raise StepError(
                 f"Training skipped {count} steps, last {step} because {reason}.",
                 where=f"training.max_skipped={config.max_skipped}",
@@ -173,6 +199,11 @@ class Quarantine:
     def rewound(self) -> list[int]:
         """Steps that training went back for."""
         return sorted(step for step, record in self._records.items() if record["action"] == "rewind")
+
+    def remind(self, state: GuardState) -> None:
+        """Tells a guard of the rewinds, which no checkpoint from before them can know."""
+        state.quarantined = sorted({*state.quarantined, *self.rewound})
+        state.rewinds = len(state.quarantined)
 
     def forget_from(self, step: int) -> None:
         """Forgets what was skipped at or after a step that training is about to do again; what was rewound stays."""

@@ -3,8 +3,11 @@
 A thread beside the training writes a heartbeat every few seconds: how many places of the loop the rank has passed, and
 the name of the last one. All ranks pass the same places in the same order, so of ranks that stand still the one that
 passed fewest is the one that hangs; the others wait for it. After `training.hang_timeout_s` without the end of a step
-(or of an evaluation, or a save) each rank leaves the stacks of its threads in `scratch/heartbeats/` and on standard
-error, the first of them names who hangs, and all end: a rank that waits for ever holds its machines for ever.
+(or of a save) each rank leaves the stacks of its threads in `scratch/heartbeats/` and on standard error, the first of
+them names who hangs, and all end: a rank that waits for ever holds its machines for ever.
+
+An evaluation or a rollout has no length that a limit could know. There every forward pass of a model is progress
+(`following`): the time begins anew with it, and of ranks at one place the one that is behind in passes is named.
 
 Python's own thread needs the interpreter. Where something holds it, a timer in C (`faulthandler`), wound up anew at
 every heartbeat, writes the stacks; the process is ended by its launcher when another rank names it and ends, or at once
@@ -20,11 +23,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
+
+from torch import nn
 
 from components.context import Rank
 from components.launching import RankHung, record_failure
@@ -48,6 +54,7 @@ class Beat:
         standing_s: Seconds since then.
         wall_s: Seconds of this training so far, over all sessions.
         time: When this was written.
+        within: Forward passes since that place.
     """
 
     rank: int
@@ -57,6 +64,7 @@ class Beat:
     standing_s: float
     wall_s: float
     time: float
+    within: int = 0
 
 
 class Watchdog:
@@ -81,7 +89,7 @@ class Watchdog:
         self._rank, self._folder, self._timeout_s, self._clock, self._leave = rank, folder, timeout_s, clock, leave
         self._interval = min(BEAT_S, timeout_s / 4) if timeout_s else BEAT_S
         self._began = self._since = self._passed_at = clock()
-        self._passed, self._step, self._place = 0, 0, "starting"
+        self._passed, self._within, self._step, self._place = 0, 0, 0, "starting"
         self._ended = Event()
         self._thread = Thread(target=self._watch, name="watchdog", daemon=True)
         self._stacks = folder / f"rank-{rank.rank}.stacks.txt"
@@ -116,10 +124,24 @@ class Watchdog:
             anew: The time in which a step must end begins here.
         """
         now = self._clock()
-        self._passed += 1
+        self._passed, self._within = self._passed + 1, 0
         self._step, self._place, self._passed_at = step, place, now
         if anew:
             self._since = now
+
+    @contextmanager
+    def following(self, *modules: nn.Module) -> Iterator[None]:
+        """Within the block every forward pass of these modules is progress."""
+        hooks = [module.register_forward_pre_hook(lambda *_: self._goes_on()) for module in modules]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _goes_on(self) -> None:
+        self._within += 1
+        self._since = self._passed_at = self._clock()
 
     def _watch(self) -> None:
         while not self._ended.wait(self._interval):
@@ -142,7 +164,7 @@ class Watchdog:
         now = self._clock()
         wall_s = self.wall_before_s + now - self._began
         place = (self._passed, self._step, self._place, now - self._passed_at)
-        beat = Beat(self._rank.rank, *place, wall_s, time.time())
+        beat = Beat(self._rank.rank, *place, wall_s, time.time(), self._within)
         draft = self._folder / f".rank-{self._rank.rank}.json"
         draft.write_text(json.dumps(asdict(beat)), encoding="utf-8")  # not flushed: a lost beat is no loss
         os.replace(draft, _path(self._folder, self._rank.rank))
@@ -182,8 +204,8 @@ def describe_hang(beats: Sequence[Beat | None], timeout_s: float, silent_before:
     """
     silent = [rank for rank, beat in enumerate(beats) if beat is None or beat.time < silent_before]
     living = [beat for beat in beats if beat is not None]
-    fewest = min((beat.passed for beat in living), default=0)
-    behind = [beat for beat in living if beat.passed == fewest]
+    fewest = min(((beat.passed, beat.within) for beat in living), default=(0, 0))
+    behind = [beat for beat in living if (beat.passed, beat.within) == fewest]
     if silent:
         who = f"{_named(silent)} gave no sign of life"
     elif len(behind) == len(beats) and len(beats) > 1:

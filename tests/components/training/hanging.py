@@ -7,12 +7,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from components.context import Json, Rank
 from components.training.config import TrainingConfig
+from components.training.engine import Engine
 from components.training.loop import train
 from tests.components.training.toy import ToyTask, make_toy
+
+EVALUATION_BATCHES, BATCH_S = 12, 0.5
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,19 @@ class SleepyTask(ToyTask):
         return super().micro_batches(step, rank, world_size)
 
 
+@dataclass(frozen=True)
+class SlowlyEvaluatedTask(ToyTask):
+    """Each evaluation takes longer than a step may; in the last one the last rank falls asleep at its third batch."""
+
+    def evaluate(self, engine: Engine, step: int) -> dict[str, float]:
+        for batch in range(EVALUATION_BATCHES):
+            if batch == 2 and step == self.config.steps and engine.rank == engine.world_size - 1:
+                fall_asleep(False)
+            time.sleep(BATCH_S)
+            self.loss(engine.module, {"tokens": self._tokens(batch, 1), "poison": torch.ones(())})
+        return super().evaluate(engine, step)
+
+
 def fall_asleep(holding: bool) -> None:
     """Named as it is so that a test finds it in the stacks."""
     if holding:
@@ -47,4 +64,10 @@ def train_sleepily(config: TrainingConfig, scratch: Path, holding: bool, rank: R
     """Rank function: the last rank never ends its fourth step."""
     task = SleepyTask(config, asleep=rank.world_size - 1, holding=holding)
     train(rank, config, make_toy(config, rank), task, scratch)
+    return None
+
+
+def evaluate_sleepily(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
+    """Rank function: every evaluation is slow, and the last one never ends on the last rank."""
+    train(rank, config, make_toy(config, rank), SlowlyEvaluatedTask(config), scratch)
     return None

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from components.channel import Channel
 from components.context import Rank, local_context
@@ -16,7 +17,7 @@ from components.launching import RankHung, RankLost, read_failure
 from components.training import watchdog as watchdog_module
 from components.training.watchdog import EXIT_HUNG, Beat, Watchdog, describe_hang, read_beat
 from tests.components.training.conftest import CONFIG
-from tests.components.training.hanging import train_sleepily
+from tests.components.training.hanging import BATCH_S, EVALUATION_BATCHES, evaluate_sleepily, train_sleepily
 from tests.components.training.toy import journal, run
 
 
@@ -39,6 +40,12 @@ def test_a_process_without_a_heartbeat_is_named_before_one_that_is_behind():
 def test_ranks_that_all_stand_at_the_same_place_are_all_named():
     assert describe_hang([beat(0, 90), beat(1, 90)], 60, 0.0).endswith(": all ranks were computing in step 13.")
     assert describe_hang([beat(0, 90)], 60, 0.0).endswith(": rank 0 was computing in step 13.")
+
+
+def test_of_ranks_at_one_place_the_one_with_fewest_forward_passes_is_named():
+    ahead = dataclasses.replace(beat(0, 90, "evaluating"), within=7)
+    assert describe_hang([ahead, beat(1, 90, "evaluating")], 60, 0.0).endswith(": rank 1 was evaluating in step 13.")
+    assert describe_hang([ahead, ahead], 60, 0.0).endswith(": all ranks were evaluating in step 13.")
 
 
 def watch(folder, left, timeout_s=0.4):
@@ -74,6 +81,26 @@ def test_places_within_a_step_give_no_new_time_and_its_end_does(tmp_path):
             dog.at("computing", 4)
             time.sleep(0.05)
     assert left == [EXIT_HUNG]
+
+
+def test_every_forward_pass_of_a_followed_model_gives_new_time(tmp_path):
+    left: list[int] = []
+    model, other = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    with watch(tmp_path, left, timeout_s=1.0) as dog:
+        dog.at("evaluating", 4)
+        with dog.following(other, model):
+            for _ in range(8):
+                model(torch.ones(1))
+                time.sleep(0.25)
+            assert left == []
+        deadline = time.monotonic() + 30
+        while not left and time.monotonic() < deadline:
+            model(torch.ones(1))
+            time.sleep(0.05)
+    assert left == [EXIT_HUNG]
+    last = read_beat(tmp_path / "heartbeats", 0)
+    assert last is not None
+    assert (last.passed, last.within) == (1, 8)
 
 
 def test_nothing_is_watched_where_the_limit_is_zero_but_the_heart_beats(tmp_path, monkeypatch):
@@ -129,6 +156,16 @@ def test_a_rank_that_falls_asleep_is_named_by_the_one_that_waits(tmp_path):
     assert "sum_over_ranks" in stacks(tmp_path / "run")["rank-0.stacks.txt"]
     [told] = [line["text"] for line in journal(tmp_path, "text") if "No step ended" in line["text"]]
     assert json.loads((tmp_path / "run/heartbeats/verdict.json").read_text()) in told
+
+
+def test_a_long_evaluation_goes_on_batch_by_batch_and_a_rank_that_hangs_in_one_is_named(tmp_path):
+    config = dataclasses.replace(CONFIG, engine="deepspeed", ranks=2, hang_timeout_s=4.0, steps=8, eval_every=4)
+    assert config.hang_timeout_s < EVALUATION_BATCHES * BATCH_S
+    context = local_context("hang", tmp_path)
+    with pytest.raises(RankHung, match=r"hang_timeout_s=4: rank 1 was evaluating in step 9\."):
+        context.launch(partial(evaluate_sleepily, config, tmp_path / "run"), 2)
+    assert [line["step"] for line in journal(tmp_path, "metrics") if "val_loss" in line["values"]] == [4]
+    assert "fall_asleep" in stacks(tmp_path / "run")["rank-1.stacks.txt"]
 
 
 @pytest.mark.slow
