@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.configuring import require, runtime
+from components.configuring import added, require, runtime
 from components.training.checks import refuse_sharing
 from components.training.config import TrainingConfig
 
@@ -30,14 +30,16 @@ class ClassifyConfig:
         training: Steps, batch, learning rate, engine. A sequence of `batch_size` is one text.
         max_length: Tokens of a text that are read, with the two that begin and end it; the rest is cut off.
         dropout: Share of activations dropped while training.
-        held_out_texts: Held-out texts that are scored at each evaluation; null scores all of them.
+        validation_texts: Validation texts that are scored at each evaluation; null scores all of them.
+        scratch: Draw the encoder's weights anew: what a model of the same shape learns from the labels alone.
         seed: Root of all randomness of this step: the order of the texts, the head.
     """
 
     training: TrainingConfig = TRAINING
     max_length: int = 128
     dropout: float = 0.1
-    held_out_texts: int | None = 500
+    validation_texts: int | None = 500
+    scratch: bool = added(False)
     seed: int = 17
 
     def __post_init__(self) -> None:
@@ -45,8 +47,8 @@ class ClassifyConfig:
         length, fix = self.max_length, "classify.max_length=128"
         require(length >= 3, "classify.max_length", length, "must be at least 3", fix)
         require(0 <= self.dropout < 1, "classify.dropout", self.dropout, "must lie in [0, 1)", "classify.dropout=0.1")
-        texts, fix = self.held_out_texts, "classify.held_out_texts=null"
-        require(texts is None or texts >= 1, "classify.held_out_texts", texts, "must be at least 1", fix)
+        texts, fix = self.validation_texts, "classify.validation_texts=null"
+        require(texts is None or texts >= 1, "classify.validation_texts", texts, "must be at least 1", fix)
 
 
 @dataclass(frozen=True)

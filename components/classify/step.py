@@ -3,7 +3,7 @@
 The artifact:
     model/            BertForSequenceClassification as a Hugging Face folder, the labels' names in its config
     classifier.json   the labels in the order of its outputs, and how many tokens of a text it reads
-    curve.json        held-out accuracy and loss before the first step, at every evaluation and at the end
+    curve.json        validation accuracy and loss before the first step, at every evaluation and at the end
     deepspeed.json    settings that the engine held, if it was DeepSpeed's
 """
 
@@ -16,7 +16,7 @@ from typing import cast
 from components.classify.config import ClassifyConfig
 from components.context import Context, Metrics
 
-VERSION = 1
+VERSION = 2
 
 
 def classify(ctx: Context, config: ClassifyConfig, base: Path, labelled: Path) -> Metrics:
@@ -25,11 +25,12 @@ def classify(ctx: Context, config: ClassifyConfig, base: Path, labelled: Path) -
     Args:
         ctx: What a step is given.
         config: Settings of the step.
-        base: Artifact whose `model` folder is where training starts: an encoder (pretrain.objective=masked).
-        labelled: Artifact with `train.arrow`, `held_out.arrow` and `labels.json`.
+        base: Artifact whose `model` folder is where training starts: an encoder (pretrain.objective=masked). With
+            `config.scratch` its shape and its tokenizer alone are taken.
+        labelled: Artifact with `train.arrow`, `validation.arrow` and `labels.json`; its held-out texts are not read.
 
     Returns:
-        val_accuracy and val_loss (nats per text) on held-out texts, train_loss, steps, skipped, texts, epochs and
+        val_accuracy and val_loss (nats per text) on validation texts, train_loss, steps, skipped, texts, epochs and
         tokens_per_second (all ranks together).
 
     Raises:

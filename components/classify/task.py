@@ -27,18 +27,18 @@ class Labels:
     Args:
         config: Batch and micro-batch.
         train: Texts to learn from.
-        held_out: Texts to score.
+        validation: Texts to score on the way.
         seed: Chooses the order of the texts.
     """
 
     def __init__(
-        self, config: TrainingConfig, train: Sequence[Example], held_out: Sequence[Example], seed: int
+        self, config: TrainingConfig, train: Sequence[Example], validation: Sequence[Example], seed: int
     ) -> None:
         self._config = config
         self._train = ShuffledSteps(
             train, lambda example: len(example.ids), config.batch_size, config.micro_batch, seed
         )
-        self._held_out = sorted(held_out, key=lambda example: len(example.ids))
+        self._validation = sorted(validation, key=lambda example: len(example.ids))
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Sequence[Batch]:
         """This rank's share of the step's texts."""
@@ -59,17 +59,17 @@ class Labels:
         return F.cross_entropy(scores_BL, batch["labels_B"], reduction="sum", ignore_index=IGNORED)
 
     def evaluate(self, engine: Engine, step: int) -> dict[str, float]:
-        """Accuracy and nats per text on the held-out texts, batches dealt out to the ranks, equally many to each."""
+        """Accuracy and nats per text on the validation texts, batches dealt out to the ranks, equally many to each."""
         micro, sums = self._config.micro_batch, np.zeros(2)
-        for first in range(0, len(self._held_out), micro * engine.world_size):
+        for first in range(0, len(self._validation), micro * engine.world_size):
             start = first + engine.rank * micro
-            batch = to_device(lay_out(self._held_out[start : start + micro], micro), engine.device)
+            batch = to_device(lay_out(self._validation[start : start + micro], micro), engine.device)
             scores_BL = label_scores(engine.module, batch)
             right = float((scores_BL.argmax(-1) == batch["labels_B"]).sum())
             nats = F.cross_entropy(scores_BL, batch["labels_B"], reduction="sum", ignore_index=IGNORED)
             sums += [right, float(nats)]
         right, total = engine.sum_over_ranks(sums.tolist())
-        count = len(self._held_out)
+        count = len(self._validation)
         return {"val_accuracy": right / count, "val_loss": total / count}
 
     def documents(self, step: int) -> list[str]:

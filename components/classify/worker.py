@@ -51,12 +51,12 @@ def run_rank(job: Job, rank: Rank) -> Json:
     labels = read_labels(job.labelled)
     tokenizer = TextTokenizer.from_folder(job.base)
     texts = read_examples(job.labelled / "train.arrow", labels, tokenizer, config.max_length)
-    held_out = read_examples(
-        job.labelled / "held_out.arrow", labels, tokenizer, config.max_length, config.held_out_texts
+    validation = read_examples(
+        job.labelled / "validation.arrow", labels, tokenizer, config.max_length, config.validation_texts
     )
     model = _start(job.base, config, len(labels), job.seeds["head"])
     torch.manual_seed(derive_seed(job.seeds["dropout"], rank.rank))
-    task = Labels(config.training, texts, held_out, job.seeds["texts"])
+    task = Labels(config.training, texts, validation, job.seeds["texts"])
     files = ModelFolder.of(model, model.config, job.base, tuple(labels))
     engine = make_engine(model, config.training, rank)
     try:
@@ -83,7 +83,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
 
 
 def _start(folder: Path, config: ClassifyConfig, num_labels: int, seed: int) -> ClassifierModel:
-    """The pretrained encoder with a new head.
+    """The pretrained encoder with a new head, or its shape with weights drawn anew.
 
     Raises:
         StepError: If the model is no encoder, or reads no such length.
@@ -102,4 +102,6 @@ def _start(folder: Path, config: ClassifyConfig, num_labels: int, seed: int) -> 
             fix=f"set classify.max_length={shape.max_length}, or pretrain with a larger model.max_length",
         )
     generator = torch.Generator().manual_seed(seed)
+    if config.scratch:
+        return ClassifierModel(replace(shape, dropout=config.dropout), num_labels, generator)
     return ClassifierModel.from_transformer(load_transformer(folder), num_labels, generator, config.dropout)

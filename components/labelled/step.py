@@ -1,8 +1,8 @@
-"""The labelled step: texts with a label each, a part of them held out.
+"""The labelled step: texts with a label each, a part of them for validation, another held out.
 
 The artifact:
-    train.arrow, held_out.arrow     texts, see `table`
-    labels.json                     the labels, in the order of the classifier's outputs
+    train.arrow, validation.arrow, held_out.arrow    texts, see `table`
+    labels.json                                      the labels, in the order of the classifier's outputs
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from components.publish import publish_json
 if TYPE_CHECKING:
     from components.labelled.table import Split
 
-VERSION = 1
+VERSION = 2
 LABELS = "labels.json"
 
 
@@ -32,8 +32,8 @@ def labelled(ctx: Context, config: LabelledConfig, file: Path | None = None) -> 
         file: JSON lines with "text" and "label"; None takes the sample's reviews.
 
     Returns:
-        texts_train, texts_held_out, labels, repeated and contradicted (texts left out), and the training texts of the
-        six most frequent labels.
+        texts_train, texts_validation, texts_held_out, labels, repeated and contradicted (texts left out), and the
+        training texts of the six most frequent labels.
 
     Raises:
         StepError: If a row of the file cannot be used (names file and line), or a label has no text to learn from.
@@ -45,14 +45,14 @@ def labelled(ctx: Context, config: LabelledConfig, file: Path | None = None) -> 
     split = sample_split(config) if file is None else file_split(file, config)
     counts = Counter(row.label for row in split.train)
     _check(split, counts, "sample" if file is None else str(file))
-    write_labelled(ctx.output / "train.arrow", split.train)
-    write_labelled(ctx.output / "held_out.arrow", split.held_out)
+    parts = {"train": split.train, "validation": split.validation, "held_out": split.held_out}
+    for name, rows in parts.items():
+        write_labelled(ctx.output / f"{name}.arrow", rows)
     publish_json(ctx.output / LABELS, sorted(counts))
-    total = len(split.train) + len(split.held_out)
+    total = sum(map(len, parts.values()))
     ctx.progress(total, total, "texts", f"{len(split.held_out)} held out")
     return {
-        "texts_train": float(len(split.train)),
-        "texts_held_out": float(len(split.held_out)),
+        **{f"texts_{name}": float(len(rows)) for name, rows in parts.items()},
         "labels": float(len(counts)),
         "repeated": float(split.repeated),
         "contradicted": float(split.contradicted),
@@ -67,10 +67,10 @@ def _check(split: Split, counts: Counter[str], where: str) -> None:
             where=where,
             fix="add texts with another label",
         )
-    unseen = sorted({row.label for row in split.held_out} - counts.keys())
+    unseen = sorted({row.label for row in (*split.validation, *split.held_out)} - counts.keys())
     if unseen:
         raise StepError(
-            f"The label {unseen[0]} is on held-out texts alone: nothing is learned of it.",
+            f"The label {unseen[0]} is on no text to learn from, only on those that are scored.",
             where=where,
-            fix=f"add texts with the label {unseen[0]}, or lower labelled.held_out_fraction",
+            fix=f"add texts with the label {unseen[0]}, or lower the fractions of labelled",
         )

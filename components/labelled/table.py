@@ -1,7 +1,8 @@
 """Labelled texts: their rows, where they come from, and how they are split and written.
 
 A text is held out or not by its own hash, so that no text is on both sides. One that stands under two labels says
-nothing and is left out with both.
+nothing and is left out with both. Of the texts that are not held out a share is for validation: settings are chosen by
+it, and what is held out stays unread until the end.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Split:
-    """Texts to learn from and texts to score; how many were left out as repetitions, and as told both ways."""
+    """Texts to learn from, to score on the way and at the end; numbers left out as repeated and as told both ways."""
 
     train: list[Labelled]
+    validation: list[Labelled]
     held_out: list[Labelled]
     repeated: int = 0
     contradicted: int = 0
@@ -48,8 +50,8 @@ def sample_split(config: LabelledConfig) -> Split:
         MachineError: If the sample's packages are not installed.
     """
     rows = [Labelled(review.id, review.text, "positive" if review.positive else "negative") for review in reviews()]
-    train = [row for row in rows if not held_out(row.id)]
-    return Split(_first(train, config.max_train), [row for row in rows if held_out(row.id)])
+    shown = [row for row in rows if not held_out(row.id)]
+    return Split(*_dealt(shown, config), [row for row in rows if held_out(row.id)])
 
 
 def file_split(path: Path, config: LabelledConfig) -> Split:
@@ -65,9 +67,9 @@ def file_split(path: Path, config: LabelledConfig) -> Split:
         labels.setdefault(line.text("text").strip(), set()).add(_label(line.row.get("label")) or line.text("label"))
     rows = [Labelled(content_id(text), text, next(iter(found))) for text, found in labels.items() if len(found) == 1]
     held = held_out_ids([row.id for row in rows], config.held_out_fraction)
-    train = [row for row in rows if row.id not in held]
+    shown = [row for row in rows if row.id not in held]
     held_rows = [row for row in rows if row.id in held]
-    return Split(_first(train, config.max_train), held_rows, count - len(labels), len(labels) - len(rows))
+    return Split(*_dealt(shown, config), held_rows, count - len(labels), len(labels) - len(rows))
 
 
 def _label(value: object) -> str | None:
@@ -75,8 +77,11 @@ def _label(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _first(rows: list[Labelled], limit: int | None) -> list[Labelled]:
-    return sorted(rows, key=lambda row: hash_order(row.id))[:limit]
+def _dealt(rows: list[Labelled], config: LabelledConfig) -> tuple[list[Labelled], list[Labelled]]:
+    """Texts to learn from, and before them in the order of their hashes those of validation: at least one."""
+    ordered = sorted(rows, key=lambda row: hash_order(row.id))
+    count = max(1, round(config.validation_fraction * len(ordered)))
+    return ordered[count:][: config.max_train], ordered[:count]
 
 
 def write_labelled(path: Path, rows: Iterable[Labelled]) -> None:

@@ -1,11 +1,14 @@
 """From web pages or files to an encoder that labels texts: masked words first, then the labels.
 
+The same shape learns the labels from weights drawn anew too, so that what pretraining was worth can be read off.
 The labelled texts are prepared while pages are fetched. Those of the sample that are held out are on none of its pages;
 of your own (`source.labelled`) a held-out text may be in the corpus too, without its label: name the file as
 `source.benchmarks` to take such documents out.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from components.classify.evaluate import evaluate_classifier
 from components.classify.step import classify
@@ -22,15 +25,25 @@ def encoder(run: Recipe, settings: Settings) -> Artifact:
     file = None if given is None else run.file(given, "labelled")
     texts = run.step(labelled, settings.labelled, file=file)
     base = pretrained(run, settings, corpus(run, settings))
-    classifier = run.step(
-        classify,
-        settings.classify,
-        code="warn",
-        detached=True,
-        ranks=settings.classify.training.ranks,
-        min_ranks=settings.classify.training.min_ranks,
-        gpus=settings.cluster.rank_gpus,
-        base=base,
+
+    def fine_tuned(name: str, scratch: bool) -> Artifact:
+        return run.step(
+            classify,
+            replace(settings.classify, scratch=scratch),
+            name=name,
+            code="warn",
+            detached=True,
+            ranks=settings.classify.training.ranks,
+            min_ranks=settings.classify.training.min_ranks,
+            gpus=settings.cluster.rank_gpus,
+            base=base,
+            labelled=texts,
+        )
+
+    return run.step(
+        evaluate_classifier,
+        settings.evaluate_classifier,
+        classifier=fine_tuned("classify", settings.classify.scratch),
         labelled=texts,
+        scratch=fine_tuned("classify_scratch", scratch=True),
     )
-    return run.step(evaluate_classifier, settings.evaluate_classifier, classifier=classifier, labelled=texts)

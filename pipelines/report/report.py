@@ -37,7 +37,7 @@ CHARTS = (
     ("PPO: reward", "ppo", ("score", "val_score")),
     ("PPO: KL to the SFT model", "ppo", ("kl", "val_kl")),
     ("Classifier: loss", "classify", ("loss", "val_loss")),
-    ("Classifier: held-out texts with the right label", "classify", ("val_accuracy",)),
+    ("Classifier: validation texts with the right label", "classify", ("val_accuracy",)),
     ("Translation: loss per token", "translate", ("loss", "val_loss")),
 )
 """Title, step and metrics of each chart; a metric that a step does not log is left out."""

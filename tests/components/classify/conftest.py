@@ -59,5 +59,6 @@ def texts(tmp_path_factory) -> Path:
     ]
     (folder / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     context = local_context("labelled", folder)
-    labelled(context, LabelledConfig(held_out_fraction=0.2), folder / "texts.jsonl")
+    # Epochs of whole batches: no batch holds a text twice.
+    labelled(context, LabelledConfig(max_train=112, held_out_fraction=0.2), folder / "texts.jsonl")
     return context.output

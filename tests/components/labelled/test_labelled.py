@@ -22,17 +22,21 @@ def write(path, rows):
 def make(tmp_path, rows, **settings):
     context = local_context("labelled", tmp_path / "run")
     metrics = labelled(context, LabelledConfig(**settings), write(tmp_path / "mine.jsonl", rows))
-    parts = [read_labelled(context.output / f"{name}.arrow") for name in ("train", "held_out")]
+    parts = [read_labelled(context.output / f"{name}.arrow") for name in ("train", "validation", "held_out")]
     return metrics, parts, json.loads((context.output / "labels.json").read_text())
 
 
 def test_the_sample_has_both_labels_and_keeps_its_held_out_reviews_apart(tmp_path):
     context = local_context("labelled", tmp_path)
     metrics = labelled(context, LabelledConfig(max_train=900))
-    train, held = (read_labelled(context.output / f"{name}.arrow") for name in ("train", "held_out"))
+    train, validation, held = (
+        read_labelled(context.output / f"{name}.arrow") for name in ("train", "validation", "held_out")
+    )
     assert json.loads((context.output / "labels.json").read_text()) == ["negative", "positive"]
     assert metrics["texts_train"] == len(train) == 900
-    assert not any(held_out(row.id) for row in train)
+    assert not any(held_out(row.id) for row in (*train, *validation))
+    assert 1400 < len(validation) == metrics["texts_validation"] < 1700
+    assert not {row.text for row in train} & {row.text for row in validation}
     assert all(held_out(row.id) for row in held)
     assert len(held) > 1500
     assert not {row.text for row in train} & {row.text for row in held}
@@ -42,11 +46,12 @@ def test_the_sample_has_both_labels_and_keeps_its_held_out_reviews_apart(tmp_pat
 def test_a_file_is_split_by_text_and_labels_may_be_numbers(tmp_path):
     rows = [{"text": f"text {number}", "label": number % 3} for number in range(60)]
     rows += [rows[0], {"text": "text 1", "label": 2}]
-    metrics, (train, held), labels = make(tmp_path, rows, held_out_fraction=0.2)
+    metrics, (train, validation, held), labels = make(tmp_path, rows, held_out_fraction=0.2, validation_fraction=0.25)
     assert labels == ["0", "1", "2"]
     assert (metrics["repeated"], metrics["contradicted"]) == (2, 1)
-    assert len(train) + len(held) == 59
-    assert not any(row.text == "text 1" for row in [*train, *held])
+    assert len(train) + len(validation) + len(held) == len({row.id for row in (*train, *validation, *held)}) == 59
+    assert len(validation) == round(0.25 * (59 - len(held)))
+    assert not any(row.text == "text 1" for row in [*train, *validation, *held])
     assert {row.label for row in train if row.text == "text 0"} <= {"0"}
 
 
@@ -77,11 +82,11 @@ def test_one_label_is_refused(tmp_path):
 
 def test_a_label_that_is_held_out_alone_is_refused(tmp_path):
     rows = [{"text": f"{number}", "label": f"rare {number}"} for number in range(30)]
-    with pytest.raises(StepError, match="is on held-out texts alone"):
+    with pytest.raises(StepError, match="is on no text to learn from"):
         make(tmp_path, rows, held_out_fraction=0.3)
 
 
-@pytest.mark.parametrize("changes", [{"max_train": 1}, {"held_out_fraction": 1.0}])
+@pytest.mark.parametrize("changes", [{"max_train": 1}, {"held_out_fraction": 1.0}, {"validation_fraction": 0.0}])
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(ConfigError):
         LabelledConfig(**changes)

@@ -38,7 +38,8 @@ def test_pretrain_with_another_objective_is_scored_where_it_learns() -> None:
 def test_encoder_is_one_word_and_makes_a_bert() -> None:
     steps = planned("recipe=encoder")
     assert steps["classify"] == ("pretrain", "labelled")
-    assert steps["evaluate_classifier"] == ("classify", "labelled")
+    assert steps["classify_scratch"] == ("pretrain", "labelled")
+    assert steps["evaluate_classifier"] == ("classify", "labelled", "classify_scratch")
     for preset in ("tiny", "micro", "gpu1"):  # two, two and four heads of keys in the presets themselves
         settings = load_settings(["recipe=encoder", f"preset={preset}"])
         model = settings.pretrain.model
@@ -140,7 +141,7 @@ def test_encoder_runs_to_a_classifier_that_transformers_loads(
 
     run(tmp_path, "recipe=encoder")
     said = capsys.readouterr().out
-    for word in ("classifier", "bag of words", "most frequent label"):
+    for word in ("pre-trained encoder", "encoder from scratch", "bag of words", "most frequent label"):
         assert word in said
     base = AutoModelForMaskedLM.from_pretrained(artifact(tmp_path, "pretrain") / "model")
     classifier = AutoModelForSequenceClassification.from_pretrained(artifact(tmp_path, "classify") / "model")
@@ -153,7 +154,7 @@ def test_encoder_runs_to_a_classifier_that_transformers_loads(
             1
         ].to_run
     }
-    assert changed == {"classify", "evaluate_classifier"}
+    assert changed == {"classify", "classify_scratch", "evaluate_classifier"}
 
 
 @pytest.mark.slow  # crawls and pretrains: about 30 s
