@@ -22,6 +22,7 @@ from components.model.huggingface import load_classifier, save_model
 from components.model.transformer import Transformer
 from components.tokenizer.load import TextTokenizer
 from tests.components.classify.conftest import CONFIG, SHAPE
+from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, left_out
 
 
 def start(config, base, texts, folder):
@@ -66,6 +67,38 @@ def test_transformers_loads_it_with_the_names_of_the_labels_and_scores_alike(tra
         mask = batch["segments_BT"] == 0
         expected = theirs(batch["tokens_BT"], attention_mask=mask.long()).logits
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def guarded_run(base, texts, tmp_path_factory):
+    """A run that saves half way and leaves batches out."""
+    folder = tmp_path_factory.mktemp("guarded")
+    start(guarded(CONFIG), base, texts, folder)
+    return folder
+
+
+def test_a_checkpoint_is_a_folder_that_transformers_loads(guarded_run):
+    from transformers import AutoModelForSequenceClassification
+
+    theirs = AutoModelForSequenceClassification.from_pretrained(half_way(guarded_run)).eval()
+    assert theirs.config.id2label == {0: "bad", 1: "good"}
+    tokens = torch.arange(10, 40).view(2, 15)
+    with torch.no_grad():
+        ours = load_classifier(half_way(guarded_run)).eval()(tokens)
+        torch.testing.assert_close(theirs(tokens).logits, ours, atol=1e-5, rtol=0)
+
+
+def test_over_a_damaged_checkpoint_a_run_goes_on_to_the_same_bits(guarded_run, base, texts, tmp_path):
+    go_on_over_a_damaged_checkpoint(lambda folder: start(guarded(CONFIG), base, texts, folder), guarded_run, tmp_path)
+
+
+def test_a_batch_that_is_left_out_names_its_texts(guarded_run, base, texts):
+    rows = {row.id: row for row in read_labelled(texts / "train.arrow")}
+    assert left_out(guarded_run, rows)
+    tokenizer = TextTokenizer.from_folder(base / "tokenizer")
+    task = Labels(CONFIG.training, read_examples(texts / "train.arrow", ["bad", "good"], tokenizer, 32), [], 3)
+    read = [tokenizer.decode(example.ids) for example in task._train.step(2)]
+    assert [rows[name].text for name in task.documents(2)] == read
 
 
 def test_padding_changes_no_score(trained, texts):

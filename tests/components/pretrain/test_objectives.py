@@ -9,11 +9,13 @@ import math
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from components.channel import Channel
 from components.context import Rank, local_context
 from components.errors import ConfigError, StepError
 from components.model.config import ModelConfig
+from components.model.export import load_any
 from components.model.transformer import Transformer, build_model
 from components.objectives.counts import num_gaps
 from components.pretrain.config import PretrainConfig
@@ -23,6 +25,7 @@ from components.pretrain.spans import Gaps
 from components.pretrain.step import pretrain
 from components.pretrain.task import NextToken
 from components.shards.config import TokensConfig
+from components.shards.inverse import documents_at
 from components.shards.loader import Loader, TokenRows
 from components.shards.schedule import Schedule
 from components.shards.step import tokens
@@ -31,6 +34,8 @@ from components.tokenizer.load import TextTokenizer
 from components.tokenizer.special import EOS, MASK, PAD
 from components.tokenizer.step import tokenizer
 from components.training.engine import make_engine
+from tests.components.pretrain.conftest import CONFIG
+from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, left_out
 
 SHAPES = {
     "masked": ModelConfig(
@@ -166,6 +171,71 @@ def test_the_step_learns_each_objective(config, masked_world, tmp_path, objectiv
     assert curve[-1]["val_loss"] == metrics["val_loss"] < curve[0]["val_loss"] < math.log(328)
     assert (output / "model" / "config.json").is_file()
     assert json.loads((output / "samples.json").read_text())["samples"] == []
+
+
+CLASSES = {
+    "next-token": "AutoModelForCausalLM",
+    "masked": "AutoModelForMaskedLM",
+    "span": "AutoModelForSeq2SeqLM",
+}
+
+
+def to_guard(objective):
+    """Settings under which a run saves half way and leaves batches out."""
+    return guarded(CONFIG if objective == "next-token" else with_objective(CONFIG, objective))
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def guarded_run(request, masked_world, tmp_path_factory):
+    """An objective, and the folder of such a run."""
+    folder = tmp_path_factory.mktemp("guarded")
+    run(to_guard(request.param), masked_world, folder)
+    return request.param, folder
+
+
+def test_a_checkpoint_is_a_folder_that_transformers_loads(guarded_run):
+    objective, folder = guarded_run
+    theirs = getattr(transformers, CLASSES[objective]).from_pretrained(half_way(folder)).eval()
+    tokens = torch.arange(10, 40).view(2, 15)
+    with torch.no_grad():
+        ours = load_any(half_way(folder)).eval()(*([tokens] * (1 + (objective == "span"))))
+        told = {"decoder_input_ids": tokens} if objective == "span" else {}
+        torch.testing.assert_close(theirs(tokens, **told).logits, ours, atol=1e-5, rtol=0)
+
+
+def test_over_a_damaged_checkpoint_a_run_goes_on_to_the_same_bits(guarded_run, masked_world, tmp_path):
+    objective, folder = guarded_run
+    go_on_over_a_damaged_checkpoint(lambda other: run(to_guard(objective), masked_world, other), folder, tmp_path)
+
+
+def test_a_batch_that_is_left_out_names_its_documents(guarded_run, masked_world):
+    _, folder = guarded_run
+    order = json.loads((folder / "output" / "order.json").read_text())
+    schedule = Schedule.from_json(order)
+    split = Loader.open(masked_world.tokens, schedule).split
+    for line in left_out(folder, {split.doc_id(number).hex() for number in range(split.num_documents)}):
+        seen = documents_at(masked_world.tokens, None, schedule, line["step"])
+        assert set(line["documents"]) == {one.doc_id.hex() for one in seen}
+
+
+@pytest.mark.parametrize("objective", ["masked", "span"])
+def test_a_new_run_goes_on_from_an_old_one_with_the_bits_of_one_go(masked_world, tmp_path, objective):
+    config = to_guard(objective)
+    run(config, masked_world, tmp_path / "whole")
+    later = dataclasses.replace(config, init=str(half_way(tmp_path / "whole")), resume=True)
+    run(later, masked_world, tmp_path / "resumed")
+    for name in ("curve.json", "model/model.safetensors", "order.json"):
+        whole, resumed = (tmp_path / one / "output" / name for one in ("whole", "resumed"))
+        assert resumed.read_bytes() == whole.read_bytes(), name
+
+
+@pytest.mark.parametrize("guarded_run", ["masked"], indirect=True)
+@pytest.mark.parametrize("changes", [{"mask_fraction": 0.2}, {"whole_words": "pieces"}])
+def test_a_checkpoint_that_has_hidden_other_tokens_is_refused(guarded_run, masked_world, tmp_path, changes):
+    _, folder = guarded_run
+    later = dataclasses.replace(to_guard("masked"), init=str(half_way(folder)), resume=True, **changes)
+    with pytest.raises(StepError, match="has hidden other tokens of its rows"):
+        run(later, masked_world, tmp_path)
 
 
 def test_evaluation_hides_the_same_tokens_each_time_and_counts_each_once(config, parts, tmp_path):

@@ -74,6 +74,16 @@ def test_units_never_depend_on_the_rows(rows, private):
     assert {task.units(step) for step in range(20)} == {private.training.batch_size * private.length}
 
 
+def test_nobody_is_told_which_documents_a_step_drew(rows):
+    task, _ = rows
+    assert task.documents(2) == []
+
+
+def test_steps_of_another_run_are_not_taken_over_because_their_epsilon_is_not_counted(private):
+    with pytest.raises(ConfigError, match=r"does not go with pretrain\.resume"):
+        dataclasses.replace(private, init="model", resume=True)
+
+
 @pytest.mark.parametrize("setting", [{"num_experts": 4, "experts_per_token": 2}, {"positions": "t5"}])
 def test_models_that_mix_rows_are_refused(private, setting):
     with pytest.raises(ConfigError, match=r"privacy\.on=true"):

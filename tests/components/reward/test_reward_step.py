@@ -17,6 +17,7 @@ from components.model.heads import ScalarModel
 from components.model.huggingface import load_scalar, load_transformer
 from components.posttrain.dialogues import Preference, user_says, write_preferences
 from components.posttrain.judge import load_judge
+from components.posttrain.prompts import read_table
 from components.reward.config import RewardConfig
 from components.reward.data import read_pairs
 from components.reward.step import reward
@@ -24,6 +25,7 @@ from components.reward.task import Preferences, right
 from components.reward.worker import measure_accuracy
 from components.tokenizer.load import TextTokenizer
 from components.training.config import TrainingConfig
+from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, left_out
 
 PLAIN = TrainingConfig(
     steps=40,
@@ -133,6 +135,47 @@ def test_a_stopped_run_continues_to_the_same_bits(trained, tmp_path, tiny_base, 
     resumed = load_file(context.output / "model" / "model.safetensors")
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
     assert metrics["accuracy"] == trained[0]["accuracy"]
+
+
+@pytest.fixture(scope="module")
+def guarded_run(tmp_path_factory, tiny_base, preferences):
+    """A run that saves half way and leaves batches out."""
+    folder = tmp_path_factory.mktemp("guarded")
+    run(folder, tiny_base, preferences, guarded(CONFIG))
+    return folder
+
+
+def test_a_checkpoint_is_a_folder_that_transformers_loads(guarded_run):
+    from transformers import AutoModelForSequenceClassification
+
+    tokens = torch.arange(10, 40).view(2, 15)
+    theirs = AutoModelForSequenceClassification.from_pretrained(half_way(guarded_run))
+    scores = load_scalar(half_way(guarded_run))(tokens)[:, -1]
+    assert scores.std() > 0
+    assert (theirs(tokens).logits[:, 0] - scores).abs().max() < 1e-5
+
+
+def test_over_a_damaged_checkpoint_a_run_goes_on_to_the_same_bits(guarded_run, tmp_path, tiny_base, preferences):
+    def start(folder):
+        run(folder, tiny_base, preferences, guarded(CONFIG))
+
+    go_on_over_a_damaged_checkpoint(start, guarded_run, tmp_path)
+
+
+def test_a_batch_that_is_left_out_names_its_pairs(guarded_run, preferences):
+    rows = {row["id"]: row for row in read_table(preferences / "train.arrow")}
+    for line in left_out(guarded_run, rows):
+        assert len(line["documents"]) == 16
+
+
+def test_the_pairs_of_a_step_are_named_in_their_order(tiny_base, preferences):
+    tokenizer = TextTokenizer.from_folder(tiny_base / "model")
+    pairs, _ = read_pairs(preferences / "train.arrow", tokenizer, 48)
+    rows = {row["id"]: row for row in read_table(preferences / "train.arrow")}
+    task = Preferences(CONFIG, pairs, pairs[:5], seed=3)
+    said = [tokenizer.decode(pair.chosen) for pair in task._train.step(7)]
+    for text, name in zip(said, task.documents(7), strict=True):
+        assert rows[name]["chosen"] in text
 
 
 def test_a_step_costs_the_same_however_it_is_cut_up(tiny_base, preferences):

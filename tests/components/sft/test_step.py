@@ -14,12 +14,14 @@ from components.context import local_context
 from components.errors import ConfigError, Preempted, StepError
 from components.model.huggingface import load_transformer
 from components.posttrain.dialogues import Instruction, write_instructions
+from components.posttrain.prompts import read_table
 from components.sft.config import SftConfig
 from components.sft.data import read_dialogues
 from components.sft.step import sft
 from components.sft.task import Replies
 from components.tokenizer.load import TextTokenizer
 from components.training.config import TrainingConfig
+from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, left_out
 
 PLAIN = TrainingConfig(
     steps=40,
@@ -106,6 +108,40 @@ def test_a_stopped_run_continues_to_the_same_bits(trained, tmp_path, tiny_base, 
     resumed = load_file(context.output / "model" / "model.safetensors")
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
     assert metrics["base_val_loss"] == trained[0]["base_val_loss"]
+
+
+@pytest.fixture(scope="module")
+def guarded_run(tmp_path_factory, tiny_base, instructions):
+    """A run that saves half way and leaves batches out."""
+    folder = tmp_path_factory.mktemp("guarded")
+    run(folder, tiny_base, instructions, guarded(CONFIG))
+    return folder
+
+
+def test_a_checkpoint_is_a_folder_that_transformers_loads(guarded_run):
+    from transformers import AutoModelForCausalLM
+
+    tokens = torch.arange(10, 40)[None]
+    theirs = AutoModelForCausalLM.from_pretrained(half_way(guarded_run))
+    assert (theirs(tokens).logits - load_transformer(half_way(guarded_run))(tokens)).abs().max() < 1e-5
+
+
+def test_over_a_damaged_checkpoint_a_run_goes_on_to_the_same_bits(guarded_run, tmp_path, tiny_base, instructions):
+    def start(folder):
+        run(folder, tiny_base, instructions, guarded(CONFIG))
+
+    go_on_over_a_damaged_checkpoint(start, guarded_run, tmp_path)
+
+
+def test_a_batch_that_is_left_out_names_its_dialogues(guarded_run, tiny_base, instructions):
+    known = {row["id"] for row in read_table(instructions / "train.arrow")}
+    [first, *_] = left_out(guarded_run, known)
+    tokenizer = TextTokenizer.from_folder(tiny_base / "model")
+    dialogues, _ = read_dialogues(instructions / "train.arrow", tokenizer, 64)
+    task = Replies(PLAIN, 64, dialogues, dialogues[:9], seed=3)
+    by_id = {dialogue.id: dialogue for dialogue in dialogues}
+    read = [by_id[name].num_scored for name in task.documents(first["step"])]
+    assert sum(read) == task.units(first["step"])
 
 
 def test_a_step_costs_the_same_however_it_is_cut_up(tiny_base, instructions):

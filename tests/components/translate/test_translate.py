@@ -11,7 +11,9 @@ import torch
 from components.context import local_context
 from components.errors import ConfigError, Preempted, StepError
 from components.model.config import ModelConfig
+from components.model.huggingface import load_encoder_decoder
 from components.pairs.table import read_pairs
+from components.posttrain.prompts import read_table
 from components.tokenizer.load import TextTokenizer
 from components.tokenizer.special import BOS, EOS, PAD
 from components.translate.config import EvaluateTranslationConfig, TranslateConfig
@@ -22,6 +24,7 @@ from components.translate.step import translate
 from components.translate.task import Translation
 from components.translate.writing import write
 from tests.components.translate.conftest import CONFIG
+from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, left_out
 
 
 def test_it_learns_to_write_the_targets(trained, prepared):
@@ -67,6 +70,44 @@ def test_stopped_and_run_again_it_gives_the_same_bytes(prepared, tmp_path):
     translate(cut, short, *prepared)
     name = "model/model.safetensors"
     assert (cut.output / name).read_bytes() == (whole.output / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def guarded_run(prepared, tmp_path_factory):
+    """A run that saves half way and leaves batches out."""
+    folder = tmp_path_factory.mktemp("guarded")
+    translate(local_context("translate", folder, 17), guarded(CONFIG), *prepared)
+    return folder
+
+
+def test_a_checkpoint_is_a_folder_that_transformers_loads(guarded_run):
+    from transformers import AutoModelForSeq2SeqLM
+
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(half_way(guarded_run)).eval()
+    assert type(theirs).__name__ == "MarianMTModel"
+    tokens = torch.arange(10, 40).view(2, 15)
+    with torch.no_grad():
+        ours = load_encoder_decoder(half_way(guarded_run)).eval()(tokens, tokens.flip(1))
+        logits = theirs(tokens, decoder_input_ids=tokens.flip(1)).logits
+    torch.testing.assert_close(logits, ours, atol=1e-5, rtol=0)
+
+
+def test_over_a_damaged_checkpoint_a_run_goes_on_to_the_same_bits(guarded_run, prepared, tmp_path):
+    def start(folder):
+        translate(local_context("translate", folder, 17), guarded(CONFIG), *prepared)
+
+    go_on_over_a_damaged_checkpoint(start, guarded_run, tmp_path)
+
+
+def test_a_batch_that_is_left_out_names_its_pairs(guarded_run, prepared):
+    rows = {row["id"]: row for row in read_table(prepared[0] / "train.arrow")}
+    for line in left_out(guarded_run, rows):
+        assert len(line["documents"]) == 32
+    tokenizer = TextTokenizer.from_folder(prepared[1])
+    pairs, _ = read_encoded(prepared[0] / "train.arrow", tokenizer, 24)
+    task = Translation(CONFIG.training, pairs, pairs[:5], 3)
+    read = [tokenizer.decode(pair.target) for pair in task._train.step(2)]
+    assert [rows[name]["target"] for name in task.documents(2)] == read
 
 
 def test_ranks_together_read_every_pair_of_a_step(prepared):
