@@ -8,16 +8,14 @@ Shapes: B batch, S source tokens, T target tokens, D model width, V vocabulary.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.model.attention import Projection
 from components.model.backbone import EMBEDDING_STD, Backbone, fill
 from components.model.cache import KVCache
 from components.model.config import ModelConfig, resolved
-from components.model.experts import balanced
-from components.model.loss import cross_entropy
 from components.model.masks import source_mask
+from components.model.output import logits_or_loss
 
 
 class EncoderDecoder(nn.Module):
@@ -84,14 +82,9 @@ class EncoderDecoder(nn.Module):
         balances.append(balance)
         if targets_BT is None:
             hidden_BTD = hidden_BTD[:, -num_logits:]
-        if self.config.scale_output:
-            hidden_BTD = hidden_BTD * self.config.dim**-0.5
-        weight_VD = self.encoder.embed.weight if self.lm_head is None else self.lm_head.weight
-        if targets_BT is None:
-            logits_BTV: Tensor = F.linear(hidden_BTD, weight_VD, self.logits_bias)
-            return logits_BTV
-        loss = cross_entropy(hidden_BTD, weight_VD, targets_BT, self.logits_bias)
-        return balanced(loss, balances, self.config.router_loss, targets_BT) if self.training else loss
+        output = self.encoder.embed if self.lm_head is None else self.lm_head
+        counted = balances if self.training else []
+        return logits_or_loss(hidden_BTD, (output.weight, self.logits_bias), targets_BT, self.config, counted)
 
     def encode(self, sources_BS: Tensor, source_segments_BS: Tensor | None = None) -> Tensor:
         """Hidden states of the source, [B, S, D]."""

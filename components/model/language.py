@@ -21,6 +21,7 @@ from components.model.external import ExternalCache, ExternalConfig, ExternalMod
 from components.model.external_folder import build_external, load_external, load_external_scalar, save_external
 from components.model.heads import ScalarModel
 from components.model.huggingface import UnlikeOursError, load_scalar, load_transformer, read_config, save_model
+from components.model.output import scaled
 from components.model.transformer import Transformer
 
 LanguageModel: TypeAlias = Transformer | ExternalModel
@@ -102,7 +103,7 @@ def logits_at(model: LanguageModel, tokens_BT: Tensor, mask_BT: Tensor) -> Tenso
     """Logits of some positions alone, [N, V]: projecting is most of a small model's work."""
     if isinstance(model, ExternalModel):
         return model.logits_at(tokens_BT, mask_BT)
-    return F.linear(model.scaled(model.hidden(tokens_BT)[mask_BT]), model.output.weight)
+    return F.linear(scaled(model.hidden(tokens_BT)[mask_BT], model.config), model.output.weight)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -5,6 +5,7 @@ The room, from the inside out, one idea each:
     positions, elementwise      rotary tables, biases of distance; norms and activations
     masks, cache, attention     who sees whom; keys of earlier tokens; self and cross attention
     experts, blocks, backbone   feed-forward or a mixture of it; one layer; the stack
+    output                      logits, or the loss of targets
     transformer                 decoders (llama, gpt2) and encoders (bert): backbone and head
     encoder_decoder             two stacks, the second reading the first
     heads                       other heads on a backbone: one number per token, one label per text
@@ -21,7 +22,6 @@ Shapes: B batch, T tokens, D model width, V vocabulary.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.model.attention import Projection
@@ -30,8 +30,7 @@ from components.model.cache import KVCache
 from components.model.config import ModelConfig, resolved
 from components.model.elementwise import activate, make_norm
 from components.model.encoder_decoder import EncoderDecoder
-from components.model.experts import balanced
-from components.model.loss import cross_entropy
+from components.model.output import logits_or_loss
 
 __all__ = ["Backbone", "EncoderDecoder", "Transformer", "build_model"]
 
@@ -111,21 +110,13 @@ class Transformer(nn.Module):
         bias_V = None
         if self.mlm is not None:
             hidden_BTD, bias_V = self.mlm(hidden_BTD)
-        hidden_BTD, weight_VD = self.scaled(hidden_BTD), self.output.weight
-        if targets_BT is None:
-            logits_BTV: Tensor = F.linear(hidden_BTD, weight_VD, bias_V)
-            return logits_BTV
-        loss = cross_entropy(hidden_BTD, weight_VD, targets_BT, bias_V)
-        return balanced(loss, [balance], self.config.router_loss, targets_BT) if self.training else loss
+        balances = [balance] if self.training else []
+        return logits_or_loss(hidden_BTD, (self.output.weight, bias_V), targets_BT, self.config, balances)
 
     @property
     def output(self) -> nn.Embedding | nn.Linear:
         """What holds the output projection: a matrix of its own, or the embedding."""
         return self.backbone.embed if self.lm_head is None else self.lm_head
-
-    def scaled(self, hidden: Tensor) -> Tensor:
-        """Hidden states as the output projection reads them, [..., D]."""
-        return hidden * self.config.dim**-0.5 if self.config.scale_output else hidden
 
     def hidden(
         self,

@@ -36,6 +36,7 @@ from components.context import Rank, derive_seed
 from components.model.attention import Projection
 from components.model.elementwise import RMSNorm
 from components.model.loss import IGNORED
+from components.model.output import scaled
 from components.model.transformer import Transformer
 from components.training.config import TrainingConfig
 from components.training.engine import Accept, StepReport
@@ -85,7 +86,7 @@ class _Watched(nn.Module):
             # One position for all rows would be looked up once, and have no gradient of single rows.
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
         hidden_BTD = model.hidden(tokens_BT, positions_BT=positions_BT, segments_BT=segments_BT)
-        logits_BTV = self.head(model.scaled(hidden_BTD))
+        logits_BTV = self.head(scaled(hidden_BTD, model.config))
         return F.cross_entropy(
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="sum", ignore_index=IGNORED
         )
