@@ -4,6 +4,7 @@ The artifact:
     model/            BertForSequenceClassification as a Hugging Face folder, the labels' names in its config
     classifier.json   the labels in the order of its outputs, and how many tokens of a text it reads
     curve.json        validation accuracy and loss before the first step, at every evaluation and at the end
+    quarantine.jsonl  batches that were left out, if any were
     deepspeed.json    settings that the engine held, if it was DeepSpeed's
 """
 

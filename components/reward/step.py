@@ -3,6 +3,7 @@
     model/            LlamaForSequenceClassification with one label as a Hugging Face folder, and reward.json: mean and
                       standard deviation of its scores on its own training data, the unit that PPO pays in
     curve.json        held-out accuracy and loss before the first step, at every evaluation and at the end
+    quarantine.jsonl  batches that were left out, if any were
     deepspeed.json    settings that the engine held, if it was DeepSpeed's
 
 It starts from the fine-tuned model, with a scalar head on the last token of the conversation.

@@ -2,6 +2,7 @@
 
     model/            the fine-tuned model as a Hugging Face folder, tokenizer and chat template beside it
     curve.json        held-out loss before the first step, at every evaluation and at the end
+    quarantine.jsonl  batches that were left out, if any were
     deepspeed.json    settings that the engine held, if it was DeepSpeed's
 
 The loss counts the assistant's words and the token that ends its turn, nothing else; dialogues are packed into rows

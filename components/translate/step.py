@@ -3,6 +3,7 @@
 The artifact:
     model/            a Hugging Face folder (MarianMTModel with the default shape), the tokenizer beside it
     curve.json        loss of held-out pairs at every evaluation
+    quarantine.jsonl  batches that were left out, if any were
     deepspeed.json    settings that the engine held, if it was DeepSpeed's
 """
 
