@@ -35,8 +35,9 @@ class TokenizerConfig:
             training text with that package (`pip install 'headwater[jieba]'`).
         masks: Special tokens that stand for what a model is to fill in: 1 where `pretrain.objective` is "masked", as
             many as a row has gaps where it is "span". They are part of `vocab_size`.
-        table_bytes: Train on at most so many bytes of different pieces (words, runs of Chinese), the most frequent
-            ones: it bounds the memory of training. Rare pieces are mostly long runs of Chinese that occur once.
+        table_bytes: Train on at most so many bytes of different pieces (words, runs of Chinese): all frequent ones and
+            a fair sample of the rare ones, which count for those left out. It bounds the memory of training, about 110
+            bytes ("bpe") to 250 ("unigram") for each.
         shards_at_once: Document shards counted between two looks at whether to stop.
     """
 
@@ -47,7 +48,7 @@ class TokenizerConfig:
     kind: str = "bpe"
     segmenter: str = "none"
     masks: int = added(0)
-    table_bytes: int = 32_000_000
+    table_bytes: int = 4_000_000
     shards_at_once: int = runtime(16)
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class TokenizerConfig:
         frequency = self.min_frequency
         require(frequency >= 1, "tokenizer.min_frequency", frequency, "must be at least 1", "tokenizer.min_frequency=2")
         require(self.path != "", "tokenizer.path", "''", "is empty", "tokenizer.path=null to train one")
-        rule, fix = "must be at least 1000", "tokenizer.table_bytes=32000000"
+        rule, fix = "must be at least 1000", "tokenizer.table_bytes=4000000"
         require(self.table_bytes >= 1000, "tokenizer.table_bytes", self.table_bytes, rule, fix)
         at_once, fix = self.shards_at_once, "tokenizer.shards_at_once=16"
         require(at_once >= 1, "tokenizer.shards_at_once", at_once, "must be at least 1", fix)

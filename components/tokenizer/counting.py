@@ -12,8 +12,10 @@ shard first, which Arrow knows from its offsets.
 from __future__ import annotations
 
 import heapq
+import math
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -31,9 +33,9 @@ Entry: TypeAlias = tuple[str, int]
 
 _TABLE = pa.schema([("piece", pa.large_string()), ("count", pa.int64())])
 _BATCH_ROWS = 16_384
-_BATCH_CHARS = 100_000  # merging holds one batch of every table, and a piece may be a page of Chinese
-_MOST_HELD = 1_000_000  # different pieces a worker holds before it writes them: some 150 MB
-_MOST_HELD_CHARS = 4_000_000  # in those pieces
+_BATCH_CHARS = 30_000  # merging holds one batch of every table, as Python objects
+_MOST_HELD = 100_000  # different pieces a worker holds before it writes them: some 40 MB
+_MOST_HELD_CHARS = 500_000  # in those pieces
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,35 @@ class Share:
     most_held_chars: int = _MOST_HELD_CHARS
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A table of bounded size, see `fair_sample`.
+
+    Attributes:
+        path: The table.
+        num_pieces: Its entries.
+        left_out: Entries that it lacks.
+        share_left_out: Their share of all occurrences.
+    """
+
+    path: Path
+    num_pieces: int
+    left_out: int
+    share_left_out: float
+
+    def told(self) -> str:
+        """The sample in a few words, for the journal."""
+        if not self.left_out:
+            return f"{self.num_pieces} pieces"
+        share = f"{100 * self.share_left_out:.1f} % of all occurrences"
+        return f"{self.num_pieces} pieces; {self.left_out} rare ones, {share}, are stood for by others"
+
+
 def text_bytes(shard: Path) -> int:
     """UTF-8 bytes of the texts of a shard; no text becomes a Python object."""
     options = pa.ipc.IpcReadOptions(included_fields=[DOCUMENTS.get_field_index("text")])
     total = 0
-    with pa.memory_map(str(shard)) as source:
+    with pa.OSFile(str(shard)) as source:
         reader = pa.ipc.open_file(source, options=options)
         for number in range(reader.num_record_batches):
             total += pc.sum(pc.binary_length(reader.get_batch(number).column("text"))).as_py() or 0
@@ -145,42 +171,73 @@ def write_table(path: Path, entries: Iterable[Entry]) -> None:
 
 def iter_table(path: Path) -> Iterator[Entry]:
     """The entries of a table, one batch in memory at a time."""
-    with pa.memory_map(str(path)) as source:
+    with pa.OSFile(str(path)) as source:
         reader = pa.ipc.open_file(source)
         for number in range(reader.num_record_batches):
             columns = reader.get_batch(number).to_pydict()
             yield from zip(columns["piece"], columns["count"], strict=True)
 
 
-def most_frequent(path: Path, limit: int) -> tuple[list[Entry], int]:
-    """The entries of highest count, in the order of the table; of equal ones the first.
+def fair_sample(source: Path, target: Path, limit: int) -> Sample:
+    """Bounds a table: all frequent pieces, and of the rare ones so many that they fit, which then count for more.
+
+    Priority sampling (Duffield, Lund and Thorup 2007, "Priority sampling for estimation of arbitrary subset sums"): a
+    piece draws u in (0, 1] and has the priority count / u. Kept is what has a priority of at least t, and it counts
+    max(count, t) times. A piece is kept with the probability count / t, so that every sum over pieces, such as how
+    often two bytes are neighbours, is the same in the mean as it was: Chinese, whose pieces are long and mostly occur
+    once, keeps its weight. The draw is a checksum of the piece, hence the same in any order.
 
     Args:
-        path: A table.
-        limit: Bytes that their pieces may have together.
-
-    Returns:
-        The entries, and how many occurrences of pieces were left out with the others.
+        source: A table.
+        target: Where the sample goes, in the same order; nothing is written if all fits.
+        limit: Bytes that the pieces may have together.
     """
-    sizes: Counter[int] = Counter()  # bytes of all pieces of one count
-    for piece, count in iter_table(path):
-        sizes[count] += len(piece.encode())
-    threshold, room = 0, 0
-    for count in sorted(sizes, reverse=True):
-        threshold, room = count, limit
-        limit -= sizes[count]
-        if limit <= 0:
-            break
-    kept: list[Entry] = []
-    left_out = 0
-    for piece, count in iter_table(path):
-        if count == threshold:
-            room -= len(piece.encode())
-        if count > threshold or (count == threshold and room >= 0):
-            kept.append((piece, count))
-        else:
-            left_out += count
-    return kept, left_out
+    sizes: Counter[float] = Counter()
+    num_pieces = occurrences = 0
+    for piece, count in iter_table(source):
+        sizes[_rounded(_priority(piece, count))] += len(piece.encode())
+        num_pieces += 1
+        occurrences += count
+    least = _least_priority(sizes, limit)
+    if least == 1.0:
+        return Sample(source, num_pieces, 0, 0.0)
+    kept: Counter[str] = Counter()
+    write_table(target, _drawn(source, least, kept))
+    left_out = 1 - kept["occurrences"] / occurrences
+    return Sample(target, kept["pieces"], num_pieces - kept["pieces"], left_out)
+
+
+def _priority(piece: str, count: int) -> float:
+    return count / ((zlib.crc32(piece.encode()) + 1) / 2**32)
+
+
+def _rounded(priority: float) -> float:
+    """The priority with eight bits: a few thousand different ones, in which sizes are added up."""
+    mantissa, exponent = math.frexp(priority)
+    return math.ldexp(math.floor(mantissa * 256), exponent - 8)
+
+
+def _least_priority(sizes: Mapping[float, int], limit: int) -> float:
+    """The priority from which on all pieces fit; 1 if simply all do."""
+    least = math.inf
+    for priority in sorted(sizes, reverse=True):
+        limit -= sizes[priority]
+        if limit < 0:
+            return least
+        least = priority
+    return 1.0
+
+
+def _drawn(source: Path, least: float, kept: Counter[str]) -> Iterator[Entry]:
+    """The pieces whose priority is high enough; adds up how many they are and how often they occur."""
+    for piece, count in iter_table(source):
+        priority = _priority(piece, count)
+        if priority < least:
+            continue
+        kept["pieces"] += 1
+        kept["occurrences"] += count
+        # Of those kept, least / priority is even over (0, 1]: so `least` is rounded up as often as its fraction says.
+        yield piece, count if count >= least else int(least + least / priority)
 
 
 def _added_up(paths: Sequence[Path]) -> Iterator[Entry]:

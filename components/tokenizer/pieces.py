@@ -31,6 +31,10 @@ Cut: TypeAlias = Callable[[str], Iterable[str]]
 LONGEST_TOKEN_BYTES = 24
 """Eight Chinese characters: beyond that a token is a memorised phrase, not a word."""
 
+_MOST_COUNTED = 1024
+"""A piece of more characters is counted as several: a book in Chinese without a mark must not be one word to the
+trainer, whose time goes by the square of a word. Tokens are so much shorter that they are found all the same."""
+
 _ANY_LENGTH = "+"
 _BOUNDED = "{1,64}"  # for models whose time grows with the square of a piece's length
 _HAN = r"\p{Han}"
@@ -60,7 +64,14 @@ def cut_of(kind: str, segmenter: str = "none", key: str = "tokenizer.segmenter")
     if kind == "character":
         return iter
     pieces = _compiled(pattern_of(kind, segmenter))
-    return pieces.findall if segmenter == "none" else _jieba_cut(pieces, key)
+    return (lambda text: _bounded(pieces.findall(text))) if segmenter == "none" else _jieba_cut(pieces, key)
+
+
+def _bounded(pieces: list[str]) -> list[str]:
+    """The pieces, of which those longer than `_MOST_COUNTED` are cut."""
+    if max(map(len, pieces), default=0) <= _MOST_COUNTED:
+        return pieces
+    return [piece[at : at + _MOST_COUNTED] for piece in pieces for at in range(0, len(piece), _MOST_COUNTED)]
 
 
 def _pattern(many: str, chinese: str) -> str:

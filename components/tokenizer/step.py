@@ -20,10 +20,9 @@ from components.tokenizer.config import SMALLEST, TokenizerConfig
 from components.tokenizer.special import BOS, EOS, MASK, PAD, SPECIAL_TOKENS, special_tokens
 
 if TYPE_CHECKING:
-    from components.tokenizer.counting import Entry
     from components.tokenizer.load import TextTokenizer
 
-VERSION = 2
+VERSION = 3
 
 _MEASURED_BYTES = 2_000_000  # of the documents of smallest id, for bytes_per_token: a second of encoding
 _PROBE = (
@@ -64,11 +63,18 @@ def tokenizer(ctx: Context, config: TokenizerConfig, documents: Path, given: Pat
 
 
 def _trained(ctx: Context, config: TokenizerConfig, documents: Path) -> bytes:
+    from components.documents import shard_paths
+    from components.tokenizer.counting import fair_sample, iter_table
     from components.tokenizer.train import train
 
-    table, counted = _table(ctx, config, documents)
-    ctx.progress(counted["documents"], counted["documents"], "documents", f"learning from {len(table)} pieces")
+    shards = shard_paths(documents)
+    work = work_folder(ctx, VERSION, config, shards)
+    counted = _count(ctx, config, documents, shards, work)
+    sample = fair_sample(work / "all.arrow", work / "sample.arrow", config.table_bytes)
+    ctx.progress(counted["documents"], counted["documents"], "documents", f"learning from {sample.told()}")
+    table = iter_table(sample.path)
     trained = train(config.kind, config.segmenter, table, config.vocab_size, config.min_frequency, config.masks)
+    shutil.rmtree(work)
     reached = trained.get_vocab_size()
     if reached < config.vocab_size:
         raise StepError(
@@ -77,8 +83,7 @@ def _trained(ctx: Context, config: TokenizerConfig, documents: Path) -> bytes:
             where=f"tokenizer.vocab_size={config.vocab_size}",
             fix=_smaller_vocabulary(reached, SMALLEST[config.kind][0] + config.masks),
         )
-    note = f"{reached} ids" + (f", {counted['left_out']} rare pieces left out" if counted["left_out"] else "")
-    ctx.progress(counted["documents"], counted["documents"], "documents", note)
+    ctx.progress(counted["documents"], counted["documents"], "documents", f"{reached} ids from {sample.told()}")
     return str(trained.to_str(pretty=True)).encode()
 
 
@@ -98,12 +103,10 @@ def _smaller_vocabulary(reached: int, least: int) -> str:
     return f"set tokenizer.vocab_size={size}, or crawl more pages"
 
 
-def _table(ctx: Context, config: TokenizerConfig, documents: Path) -> tuple[list[Entry], Counter[str]]:
-    """The counted pieces to train on; and how many documents and bytes they are from, and occurrences left out."""
-    from components.documents import shard_paths
-    from components.tokenizer.counting import Share, count_share, limits_of, merge_tables, most_frequent, text_bytes
+def _count(ctx: Context, config: TokenizerConfig, documents: Path, shards: list[Path], work: Path) -> Counter[str]:
+    """Writes the pieces to train on, counted, to `all.arrow`; returns how many documents and bytes they are from."""
+    from components.tokenizer.counting import Share, count_share, limits_of, merge_tables, text_bytes
 
-    shards = shard_paths(documents)
     sizes = map_in_waves(ctx, text_bytes, shards, 8 * config.shards_at_once, "shards measured")
     if not sum(sizes):
         raise StepError(
@@ -111,7 +114,6 @@ def _table(ctx: Context, config: TokenizerConfig, documents: Path) -> tuple[list
             where=str(documents),
             fix="look at why the steps before dropped everything: summary.json of clean and dedup names the rules",
         )
-    work = work_folder(ctx, VERSION, config, shards)
     shares = [
         Share(shard, work / shard.name, limit, config.kind, config.segmenter)
         for shard, limit in zip(shards, limits_of(sizes, config.train_bytes), strict=True)
@@ -119,10 +121,7 @@ def _table(ctx: Context, config: TokenizerConfig, documents: Path) -> tuple[list
     ]
     parts = map_in_waves(ctx, count_share, shares, config.shards_at_once, "shards counted")
     merge_tables([share.target for share in shares], work / "all.arrow")
-    table, left_out = most_frequent(work / "all.arrow", config.table_bytes)
-    shutil.rmtree(work)
-    totals = {name: sum(int(str(part[name])) for part in parts) for name in ("documents", "bytes")}
-    return table, Counter(totals | {"left_out": left_out})
+    return Counter({name: sum(int(str(part[name])) for part in parts) for name in ("documents", "bytes")})
 
 
 def _given(source: Path) -> bytes:

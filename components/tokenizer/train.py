@@ -69,16 +69,16 @@ def train_bpe(texts: Iterable[str], vocab_size: int, min_frequency: int) -> Toke
 
 
 def train(
-    kind: str, segmenter: str, table: Sequence[Entry], vocab_size: int, min_frequency: int, num_masks: int = 0
+    kind: str, segmenter: str, table: Iterable[Entry], vocab_size: int, min_frequency: int, num_masks: int = 0
 ) -> Tokenizer:
     """Trains a tokenizer of any kind.
 
     Args:
         kind: See `TokenizerConfig`.
         segmenter: See `TokenizerConfig`.
-        table: Pieces of that kind with their counts, see `counting`.
+        table: Pieces of that kind with their counts, see `counting`; read once.
         vocab_size: Ids wanted, special ones included; fewer result when the table has too little for them.
-        min_frequency: What is seen fewer times does not become a token.
+        min_frequency: What is counted fewer times does not become a token.
         num_masks: Special tokens for what a model is to fill in, see `special`.
     """
     special = special_tokens(num_masks)
@@ -91,11 +91,11 @@ def train(
     elif kind == "unigram":
         from components.tokenizer.unigram import train_unigram
 
-        model = _most_probable(train_unigram(table, vocab_size - len(special), min_frequency), special)
+        model = _most_probable(train_unigram(list(table), vocab_size - len(special), min_frequency), special)
     elif segmenter == "none":
         model = _whole(_most_counted(table, vocab_size - len(special), min_frequency), special)
     else:
-        model = _most_probable(_log_shares(table, vocab_size - len(special), min_frequency), special)
+        model = _most_probable(_log_shares(list(table), vocab_size - len(special), min_frequency), special)
     return _dressed(model, decoder, pattern_of(kind, segmenter), special)
 
 
@@ -112,13 +112,13 @@ def _dressed(model: models.Model, decoder: decoders.Decoder, pattern: str, speci
     return tokenizer
 
 
-def _bpe(table: Sequence[Entry], special: Sequence[str], vocab_size: int, min_frequency: int) -> models.Model:
+def _bpe(table: Iterable[Entry], special: Sequence[str], vocab_size: int, min_frequency: int) -> models.Model:
     words = ((letters_of(piece), count) for piece, count in table)
     model: models.Model = _merged(words, BYTE_LETTERS, special, vocab_size, min_frequency).model
     return model
 
 
-def _wordpiece(table: Sequence[Entry], special: Sequence[str], vocab_size: int, min_frequency: int) -> models.Model:
+def _wordpiece(table: Iterable[Entry], special: Sequence[str], vocab_size: int, min_frequency: int) -> models.Model:
     first = {chr(_FIRST + byte): letter for byte, letter in enumerate(BYTE_LETTERS)}
     inside = {chr(_INSIDE + byte): letter for byte, letter in enumerate(BYTE_LETTERS)}
     words = ((_placed(piece), count) for piece, count in table)
@@ -172,7 +172,7 @@ def _repeated(words: Iterable[Entry]) -> Iterator[str]:
     yield "".join(held)
 
 
-def _most_counted(table: Sequence[Entry], size: int, min_frequency: int) -> list[Entry]:
+def _most_counted(table: Iterable[Entry], size: int, min_frequency: int) -> list[Entry]:
     """The most frequent pieces that are more than one byte, in letters, as many as the vocabulary has room for."""
     room = size - len(BYTE_LETTERS)
     ordered = sorted(((-count, piece) for piece, count in table if count >= min_frequency), key=lambda item: item)

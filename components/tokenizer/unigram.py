@@ -32,7 +32,6 @@ from components.tokenizer.pieces import LONGEST_TOKEN_BYTES
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
-_MOST_CHARS = 4_000_000  # of different words, the most frequent first: about 1 GB at the peak
 _BLOCK_CHARS = 1_000_000
 _SEEDS_PER_TOKEN = 8
 _KEPT_SHARE = 0.75
@@ -131,7 +130,7 @@ def train_unigram(table: Sequence[Entry], size: int, min_frequency: int) -> list
     """
     from components.tokenizer.train import BYTE_LETTERS, letters_of
 
-    alphabet, words = _laid_out(_shortened(sorted(table)))
+    alphabet, words = _laid_out(sorted(table))
     vocabulary = _seeds(words, alphabet, max(2, min_frequency), _SEEDS_PER_TOKEN * size)
     blocks = _blocks(words)
     wanted = size - len(BYTE_LETTERS) + vocabulary.num_single
@@ -146,15 +145,6 @@ def train_unigram(table: Sequence[Entry], size: int, min_frequency: int) -> list
     of_bytes = [(letter, scores.pop(letter, least)) for letter in BYTE_LETTERS]
     others = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     return [*of_bytes, *others[: size - len(BYTE_LETTERS)]]
-
-
-def _shortened(table: Sequence[Entry]) -> list[Entry]:
-    """The most frequent words, up to `_MOST_CHARS` characters, in the order they came."""
-    if sum(len(word) for word, _ in table) <= _MOST_CHARS:
-        return list(table)
-    order = sorted(range(len(table)), key=lambda index: (-table[index][1], index))
-    ends = np.cumsum([len(table[index][0]) for index in order])
-    return [table[index] for index in sorted(order[: int(np.searchsorted(ends, _MOST_CHARS))])]
 
 
 def _code_points(texts: Sequence[str]) -> Ints:

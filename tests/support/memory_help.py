@@ -1,18 +1,25 @@
 """Peak memory of a step over a made-up corpus: a program, so that nothing else is in the process.
 
 memory_help.py make FOLDER COUNT          writes COUNT documents, a fifth of them copies or look-alikes
-memory_help.py STEP FOLDER                runs `score`, `clean`, `sketch`, `dedup` or `decontaminate`; prints peak MB
+memory_help.py grow FOLDER MEGABYTES      writes one shard of English and Chinese whose vocabulary never ends
+memory_help.py STEP FOLDER                runs a step; prints peak MB
+
+Steps over the first corpus: `score`, `clean`, `sketch`, `dedup`, `decontaminate`. Over the second: `count`, which is a
+worker of the tokenizer step, and `bpe`, `wordpiece`, `unigram`, `word`, `character`, which is that step as a whole.
 """
 
 from __future__ import annotations
 
+import itertools
+import random
 import sys
 from pathlib import Path
 
 from made_texts import edited, make_document, make_text, write_artifact
 
 from components.context import local_context
-from components.documents import Document
+from components.documents import Document, ShardWriter
+from components.tokenizer.config import KINDS, TokenizerConfig
 
 
 def make(folder: Path, count: int) -> None:
@@ -33,9 +40,41 @@ def _document(number: int) -> Document:
     return make_document(f"https://a.example/{number}", make_text(lang, number, size), lang)
 
 
+def grow(folder: Path, megabytes: int) -> None:
+    """Documents of 10 KB, English and Chinese in turn: common words, new ones, and runs of hanzi that occur once."""
+    with ShardWriter(folder / "documents", 0) as writer:
+        for number in range(100 * megabytes):
+            draw = random.Random(number)
+            lang, text = ("zh", _chinese_runs(number, draw)) if number % 2 else ("en", _with_new_words(number, draw))
+            writer.keep(Document(number.to_bytes(16, "big"), "test", f"u{number}", lang, "", text))
+
+
+def _with_new_words(number: int, draw: random.Random) -> str:
+    words = make_text("en", number, 7_500).split(" ")
+    new = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(4, 10))) for _ in range(len(words) // 4)]
+    words += new
+    draw.shuffle(words)
+    return " ".join(words)
+
+
+def _chinese_runs(number: int, draw: random.Random) -> str:
+    text = make_text("zh", number, 3_000)
+    cuts = sorted(draw.sample(range(len(text)), len(text) // 10))
+    return "，".join(text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)]))
+
+
 def run(step: str, folder: Path) -> None:
     context = local_context(step, folder / step)
-    if step == "score":
+    if step == "count":
+        from components.tokenizer.counting import Share, count_share
+
+        shard = next((folder / "documents").rglob("shard-*.arrow"))
+        count_share(Share(shard, folder / "table.arrow", 10**12, "bpe", "none"))
+    elif step in KINDS:
+        from components.tokenizer.step import tokenizer
+
+        tokenizer(context, TokenizerConfig(2048, kind=step, table_bytes=500_000), folder / "documents")
+    elif step == "score":
         from components.score.config import ScoreConfig
         from components.score.step import score
 
@@ -73,8 +112,8 @@ def peak_mb(process: int | str = "self") -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "make":
-        make(Path(sys.argv[2]), int(sys.argv[3]))
+    if sys.argv[1] in ("make", "grow"):
+        {"make": make, "grow": grow}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
     else:
         run(sys.argv[1], Path(sys.argv[2]))
         print(peak_mb())

@@ -15,10 +15,10 @@ from components.tokenizer.counting import (
     Share,
     count_share,
     count_texts,
+    fair_sample,
     iter_table,
     limits_of,
     merge_tables,
-    most_frequent,
     text_bytes,
     write_table,
 )
@@ -95,24 +95,58 @@ def test_tables_add_up_whatever_their_number(tmp_path: Path, count: int):
     assert list(iter_table(tmp_path / "all.arrow")) == sorted(sum(tables, Counter()).items())
 
 
-def test_the_most_frequent_entries_are_kept_in_order_and_ties_go_to_the_first(tmp_path: Path):
-    write_table(tmp_path / "t.arrow", [("a", 2), ("b", 5), ("c", 2), ("d", 1), ("e", 2)])
-    assert most_frequent(tmp_path / "t.arrow", 3) == ([("a", 2), ("b", 5), ("c", 2)], 3)
-    assert most_frequent(tmp_path / "t.arrow", 9) == ([("a", 2), ("b", 5), ("c", 2), ("d", 1), ("e", 2)], 0)
+def test_a_table_that_fits_is_taken_as_it_is(tmp_path: Path):
+    write_table(tmp_path / "t.arrow", [("a", 2), ("b", 5), ("河", 1)])
+    sample = fair_sample(tmp_path / "t.arrow", tmp_path / "s.arrow", 5)
+    assert (sample.path, sample.told()) == (tmp_path / "t.arrow", "3 pieces")
+    assert not (tmp_path / "s.arrow").exists()
 
 
 @given(
-    entries=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=30), limit=st.integers(1, 90)
+    entries=st.lists(st.tuples(st.integers(1, 90), st.integers(1, 4)), min_size=1, max_size=40),
+    limit=st.integers(1, 90),
 )
-def test_what_is_kept_fits_and_is_no_rarer_than_what_is_left_out(
+def test_a_sample_fits_keeps_the_order_and_the_counts_of_frequent_pieces(
     tmp_path_factory, entries: list[tuple[int, int]], limit: int
 ):
-    path = tmp_path_factory.mktemp("table") / "t.arrow"
+    folder = tmp_path_factory.mktemp("table")
     table = [(chr(0x4E00 + number) * length, count) for number, (count, length) in enumerate(entries)]
-    write_table(path, table)
-    kept, left_out = most_frequent(path, limit)
-    ordered = sorted(table, key=lambda entry: (-entry[1], entry[0]))
-    sizes = [len(piece.encode()) for piece, _ in ordered]
-    number = sum(sum(sizes[: at + 1]) <= limit for at in range(len(ordered)))
-    assert kept == sorted(ordered[:number])
-    assert left_out == sum(count for _, count in ordered[number:])
+    write_table(folder / "t.arrow", table)
+    sample = fair_sample(folder / "t.arrow", folder / "s.arrow", limit)
+    kept, counts = list(iter_table(sample.path)), dict(table)
+    names = {piece for piece, _ in kept}
+    assert sum(len(piece.encode()) for piece, _ in kept) <= max(limit, 0)
+    assert [piece for piece, _ in kept] == [piece for piece, _ in table if piece in names]
+    assert (sample.num_pieces, sample.left_out) == (len(kept), len(table) - len(kept))
+    raised = {count for piece, count in kept if count != counts[piece]}
+    assert not raised or max(raised) - min(raised) <= 1  # the least that a kept piece counts, rounded either way
+    assert all(counts[piece] <= count for piece, count in kept)
+
+
+def test_a_sample_stands_for_the_whole(tmp_path: Path):
+    draw = random.Random(5)
+    kinds = {"frequent": (400, 300), "rare": (30_000, 3), "single": (60_000, 1)}
+    table = [
+        (f"{kind}{number}", draw.randint(1, 2 * most - 1))
+        for kind, (size, most) in kinds.items()
+        for number in range(size)
+    ]
+    write_table(tmp_path / "t.arrow", sorted(table))
+    sample = fair_sample(tmp_path / "t.arrow", tmp_path / "s.arrow", 200_000)
+    kept = list(iter_table(sample.path))
+    for kind in kinds:
+        true, estimated = (
+            sum(count for piece, count in entries if piece.startswith(kind)) for entries in (table, kept)
+        )
+        assert estimated == pytest.approx(true, rel=0.03), kind
+    gone = dict(table).keys() - dict(kept).keys()
+    share = sum(count for piece, count in table if piece in gone) / sum(count for _, count in table)
+    assert sample.share_left_out == pytest.approx(share)
+    assert 0.9 * 200_000 < sum(len(piece) for piece, _ in kept) <= 200_000
+
+
+def test_a_very_long_run_is_counted_in_parts(tmp_path: Path):
+    text = "河" * 5000 + " " + "=" * 2500
+    pieces = list(cut_of("bpe")(text))
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) == 1024

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ SENTENCES = (
     ("en", "Rivers carry rain from the hills to the sea; number {0} is {0} miles long and isn't deep."),
     ("zh", "第{0}条河从山里流到海里，全长{0}公里。"),
 )
+WORDS = ["".join(letters) for letters in itertools.product("abcdefghijkl", repeat=3)]
 CHAT = [
     {"role": "system", "content": "Be brief.\n"},
     {"role": "user", "content": " hello\n there 你好 "},
@@ -34,12 +37,14 @@ CHAT = [
 ]
 
 
-def write_documents(folder: Path, count: int, num_shards: int = 3) -> Path:
-    rows = []
-    for number in range(count):
-        lang, sentence = SENTENCES[number % 2]
-        text = sentence.format(number)
-        rows.append(Document(make_doc_id("test", f"u{number}", text.encode()), "test", f"u{number}", lang, "", text))
+def write_documents(folder: Path, count: int, num_shards: int = 3, words: Sequence[str] = ()) -> Path:
+    """Sentences, and texts of forty words each."""
+    texts = [(SENTENCES[number % 2][0], SENTENCES[number % 2][1].format(number)) for number in range(count)]
+    texts += [("en", " ".join(words[start : start + 40])) for start in range(0, len(words), 40)]
+    rows = [
+        Document(make_doc_id("test", f"u{number}", text.encode()), "test", f"u{number}", lang, "", text)
+        for number, (lang, text) in enumerate(texts)
+    ]
     for shard in range(num_shards):
         write_shard(folder, shard, Outcome([row for row in rows if shard_of(row.doc_id, num_shards) == shard]))
     return folder
@@ -94,13 +99,16 @@ from components.tokenizer.config import TokenizerConfig
 from components.tokenizer.special import SPECIAL_TOKENS
 from components.tokenizer.step import tokenizer
 folder, documents, kind, size = sys.argv[1:]
-tokenizer(local_context("tokenizer", Path(folder)), TokenizerConfig(int(size), kind=kind), documents=Path(documents))
+config = TokenizerConfig(int(size), kind=kind, table_bytes=5000)  # so that pieces are drawn
+tokenizer(local_context("tokenizer", Path(folder)), config, documents=Path(documents))
 """
 
 
 @pytest.mark.parametrize(("kind", "size"), [("bpe", 400), ("unigram", 350), ("wordpiece", 620)])
 def test_processes_with_other_hash_seeds_and_threads_write_the_same_bytes(tmp_path: Path, kind: str, size: int):
-    documents = {num_shards: write_documents(tmp_path / f"docs-{num_shards}", 120, num_shards) for num_shards in (1, 7)}
+    documents = {
+        num_shards: write_documents(tmp_path / f"docs-{num_shards}", 120, num_shards, WORDS) for num_shards in (1, 7)
+    }
     contents = set()
     for number, (num_shards, threads) in enumerate([(1, "1"), (7, "2"), (7, "4"), (1, "3"), (7, "1")]):
         folder = tmp_path / f"run-{number}"
@@ -143,15 +151,11 @@ def test_the_artifact_of_every_kind_loads_in_transformers_with_equal_ids(
     assert len(theirs) == ours.vocab_size == metrics["vocab_size"] == size
 
 
-def test_few_pieces_may_be_learned_from_and_what_is_left_out_is_told(tmp_path: Path):
-    ctx = context(tmp_path / "step")
-    words = ["".join(letters) for letters in itertools.product("abcdefghijkl", repeat=3)]
-    texts = [" ".join(words[start : start + 40]) for start in range(0, len(words), 40)]
-    rows = [Document(make_doc_id("test", text, b""), "test", text, "en", "", text) for text in texts]
-    write_shard(tmp_path / "documents", 0, Outcome(rows))
-    documents = tmp_path / "documents"
-    tokenizer(ctx, TokenizerConfig(vocab_size=320, table_bytes=5000), documents=documents)
-    assert "rare pieces left out" in (tmp_path / "step" / "journal.jsonl").read_text()
+def test_what_a_sample_of_pieces_leaves_out_is_told(tmp_path: Path):
+    documents = write_documents(tmp_path / "documents", 0, words=WORDS)
+    tokenizer(context(tmp_path / "step"), TokenizerConfig(320, table_bytes=5000), documents=documents)
+    told = (tmp_path / "step" / "journal.jsonl").read_text()
+    assert re.search(r"learning from \d+ pieces; \d+ rare ones, \d+\.\d % of all occurrences, are stood for", told)
 
 
 def test_scratch_is_empty_after_training(tmp_path: Path):

@@ -112,10 +112,5 @@ def test_blocks_of_words_give_the_same_sums(make_sentences, monkeypatch: pytest.
     assert [score for _, score in whole] == pytest.approx([score for _, score in parts], abs=2e-6)
 
 
-def test_too_much_text_is_cut_down_to_its_most_frequent_words(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(unigram, "_MOST_CHARS", 9)
-    assert unigram._shortened(TABLE) == [("ab", 5), ("abab", 10), ("水", 9)]
-
-
 def test_digamma_has_its_known_values():
     assert unigram._digamma(np.array([1.0, 0.5, 10.0])) == pytest.approx([-0.5772156649, -1.9635100260, 2.2517525890])
