@@ -220,14 +220,6 @@ class ExternalModel(_External):
         """An empty cache for a batch of left-padded prompts."""
         return ExternalCache(self.inner.config, padding_B)
 
-    def flops_per_token(self, length: int) -> float:
-        """Floating-point operations of training on one token, PaLM's convention; of experts all are counted."""
-        matrices = sum(parameter.numel() for parameter in self.inner.parameters() if parameter.dim() >= 2)
-        embedding = self.inner.get_input_embeddings().weight
-        looked_up = 0 if self._head().weight is embedding else embedding.numel()
-        flops: float = 6.0 * (matrices - looked_up) + 12.0 * self.config.num_layers * self.config.dim * length
-        return flops
-
     def _head(self) -> nn.Linear:
         return cast(nn.Linear, self.inner.get_output_embeddings())
 

@@ -58,6 +58,15 @@ def build_external(config: ExternalConfig) -> ExternalModel:
     return ExternalModel(AutoModelForCausalLM.from_config(AutoConfig.for_model(**json.loads(config.values))))
 
 
+def outline(config: ExternalConfig) -> PreTrainedModel:
+    """Their model of this shape, without memory: to be counted."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        inner: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(**json.loads(config.values)))
+    return inner
+
+
 def load_external(folder: Path) -> ExternalModel:
     """Loads a causal language model of any type that transformers knows, in fp32.
 

@@ -19,6 +19,7 @@ from components.model.config import ModelConfig
 from components.model.counting import num_block_weights
 
 Convention: TypeAlias = Literal["palm", "causal"]
+CONVENTIONS: tuple[Convention, ...] = ("palm", "causal")
 
 
 def flops_per_token(config: ModelConfig, length: float, convention: Convention = "palm") -> float:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 from components.context import Rank
+from components.model.flops import CONVENTIONS
 from components.training.config import TrainingConfig
 from components.training.devices import device_name, measure_peak, peak_flops
 from components.training.engine import Engine
@@ -19,7 +20,6 @@ from components.training.task import Costed
 
 Clock = Callable[[], float]
 PROGRESS_EVERY_S = 1.0
-CONVENTIONS = ("palm", "causal")
 
 
 class Reporter:
@@ -51,7 +51,7 @@ class Reporter:
     def meet(self, engine: Engine, task: object) -> None:
         """Finds out what the task costs and what the devices can do; says what will be missing from the metrics."""
         told = {name: task.flops_per_token(name) for name in CONVENTIONS} if isinstance(task, Costed) else {}
-        flops = {name: value for name, value in told.items() if math.isfinite(value)}
+        flops: dict[str, float] = {name: value for name, value in told.items() if math.isfinite(value)}
         name = device_name(engine.device)
         peak = peak_flops(name)
         gemm = None

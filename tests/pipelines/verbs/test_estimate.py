@@ -66,3 +66,22 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, check=False)
     assert done.returncode == 0
+
+
+def test_a_model_of_transformers_to_go_on_from_is_counted_by_its_config(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import AutoConfig
+
+    size = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    neox = AutoConfig.for_model("gpt_neox", **size, intermediate_size=48, max_position_embeddings=96)
+    neox.save_pretrained(tmp_path / "neox")
+    words = [store, "recipe=pretrain", "preset=micro", "pretrain.length=64", f"pretrain.init={tmp_path / 'neox'}"]
+    row = told(capsys, *words)["pretrain"]
+    layers = 2 * (4 * 32 * 32 + 2 * 32 * 48)
+    assert row["flops_per_token_palm"] == 6 * (layers + 300 * 32) + 12 * 2 * 32 * 64
+    assert row["flops_per_token_causal"] == 6 * (layers + 300 * 32) + 6 * 2 * 32 * 64
+    assert row["memory_bytes"] is None
+    AutoConfig.for_model("mamba", vocab_size=300, hidden_size=32, num_hidden_layers=2).save_pretrained(tmp_path / "ssm")
+    assert main(["estimate", *words[:-1], f"pretrain.init={tmp_path / 'ssm'}"]) == 0
+    assert "pretrain: FLOPs are not known, for" in capsys.readouterr().out
