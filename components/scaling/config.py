@@ -36,9 +36,9 @@ class ScalingConfig:
         seed: Root of the randomness of resampling.
     """
 
-    sizes: tuple[str, ...] = ("16x2", "32x2", "64x2")
+    sizes: tuple[str, ...] = ("16x2", "32x2", "48x2", "64x2")
     tokens: tuple[str, ...] = ("262144", "524288", "1048576")
-    held_out: str = "96x3"
+    held_out: str = "96x2"
     held_out_tokens: int = 0
     head_width: int = 16
     ffn_ratio: float = 2.75

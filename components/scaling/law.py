@@ -6,8 +6,10 @@ logs of all terms are combined by log-sum-exp, the difference of logs goes throu
 and L-BFGS starts from a grid of points, since the surface has more than one valley. Inputs are divided by the geometric
 mean of what was seen, so that amplitudes are losses and not numbers of ten digits; results are given in plain units.
 
-Intervals are bootstrapped: the residuals of the fit are drawn anew and added to it, and the law is fitted again. They
-say what noise in the losses does; they cannot know a bend that lies beyond the largest model seen.
+Intervals are bootstrapped: errors are drawn anew and added to the fit, and the law is fitted again. The errors are not
+the residuals of the fit, which goes through as many points as it has numbers and leaves nothing there, but what the law
+misses each training by when it is fitted to the others (the leave-one-out residuals of the jackknife+, 1905.02928): at
+the edges of the sweep these are errors of extrapolation. A bend beyond the largest model seen no interval can know.
 
 Shapes: P points, T power terms, X = 1 + 2 T numbers of a law: log E, then log amplitude and exponent of each term.
 """
@@ -114,6 +116,11 @@ def form_for(points: Sequence[Point], wish: str) -> str:
     return "chinchilla" if enough else "compute"
 
 
+def num_constants(points: Sequence[Point], wish: str) -> int:
+    """Numbers that the law through so many points has; it needs more points than that."""
+    return 5 if form_for(points, wish) == "chinchilla" else 3
+
+
 def fit(points: Sequence[Point], form: str) -> Law:
     """Fits a law to points, from every start of the grid, and keeps the best."""
     inputs_PT = _inputs(form, np.array([[point.parameters, point.tokens] for point in points]))
@@ -133,38 +140,45 @@ def residuals(law: Law, points: Sequence[Point]) -> Array:
     return np.array([np.log(point.loss / law.predict(point.parameters, point.tokens)) for point in points])
 
 
-def bootstrap(law: Law, points: Sequence[Point], draws: int, seed: int) -> list[Law]:
-    """Laws fitted to the fit plus residuals drawn anew; centred, and widened for the numbers that the fit used up."""
-    left_P = residuals(law, points)
-    freedom = max(1, len(points) - len(law.numbers))
-    left_P = (left_P - left_P.mean()) * np.sqrt(len(points) / freedom)
-    inputs_PT = _inputs(law.form, np.array([[point.parameters, point.tokens] for point in points]))
-    logs_PT = np.log(inputs_PT / law.scales)
+def errors_left_out(law: Law, points: Sequence[Point]) -> Array:
+    """What the law misses each point by when it is fitted to the others: differences of logs, [P]."""
+    logs_PT, targets_P = _logs(law, points), np.log([point.loss for point in points])
+    errors_P = np.empty(len(points))
+    for left in range(len(points)):
+        others = np.arange(len(points)) != left
+        numbers_X = _best([law.numbers], logs_PT[others], targets_P[others])
+        errors_P[left] = targets_P[left] - _log_loss(numbers_X, logs_PT[left : left + 1])[0]
+    return errors_P
+
+
+def bootstrap(law: Law, points: Sequence[Point], errors_P: Array, draws: int, seed: int) -> list[Law]:
+    """Laws fitted to the fit plus errors drawn anew, centred."""
+    logs_PT = _logs(law, points)
     fitted_P = _log_loss(law.numbers, logs_PT)
     generator = np.random.default_rng(seed)
     laws = []
     for _ in range(draws):
-        targets_P = fitted_P + generator.choice(left_P, len(points))
+        targets_P = fitted_P + generator.choice(errors_P - errors_P.mean(), len(points))
         laws.append(Law(law.form, _best([law.numbers], logs_PT, targets_P), law.scales))
     return laws
 
 
 def interval(
-    law: Law, laws: Sequence[Law], noise_P: Array, parameters: float, tokens: float, confidence: float, seed: int
+    law: Law, laws: Sequence[Law], errors_P: Array, parameters: float, tokens: float, confidence: float, seed: int
 ) -> Interval:
-    """The predicted loss of one training, with the noise that a single training has.
+    """The predicted loss of one training, with the error that the law makes for a single training.
 
     Args:
         law: The fit.
         laws: Its resamplings.
-        noise_P: Residuals of the fit: what one training differs by.
+        errors_P: What a training differs by from a law that has not seen it.
         parameters: Of the model.
         tokens: It is trained on.
         confidence: Share of the resamplings inside.
-        seed: Of the drawn noise.
+        seed: Of the drawn errors.
     """
     generator = np.random.default_rng(seed)
-    drawn = [each.predict(parameters, tokens) * np.exp(generator.choice(noise_P)) for each in laws]
+    drawn = [each.predict(parameters, tokens) * np.exp(generator.choice(errors_P)) for each in laws]
     edge = (1 - confidence) / 2
     low, high = np.quantile(drawn, [edge, 1 - edge])
     return Interval(law.predict(parameters, tokens), float(low), float(high))
@@ -173,6 +187,13 @@ def interval(
 def _inputs(form: str, sizes_P2: Array) -> Array:
     """What the terms are powers of, [P, T]: parameters and tokens, or the arithmetic of both."""
     return sizes_P2 if form == "chinchilla" else 6 * sizes_P2.prod(axis=1, keepdims=True)
+
+
+def _logs(law: Law, points: Sequence[Point]) -> Array:
+    """Logs of what the terms of a law are powers of, scaled, [P, T]."""
+    inputs_PT = _inputs(law.form, np.array([[point.parameters, point.tokens] for point in points]))
+    logs_PT: Array = np.log(inputs_PT / law.scales)
+    return logs_PT
 
 
 def _log_loss(numbers_X: Array, logs_PT: Array) -> Array:

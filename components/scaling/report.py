@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from components.context import Json
 from components.scaling.law import Interval
-from components.scaling.sweep import Findings
+from components.scaling.sweep import Findings, holds
 from components.score_table import ScoreTable
 
 FORMULAS = {"chinchilla": "L(N, D) = E + A / N^a + B / D^b", "compute": "L(C) = E + K / C^c with C = 6 N D"}
@@ -31,6 +31,7 @@ def as_record(found: Findings) -> dict[str, Json]:
         "held_out": {**asdict(found.held_out), "predicted": _interval(found.prediction)},
         "error": found.error,
         "inside": found.inside,
+        "held_back": [{**asdict(point), "predicted": _interval(guess)} for point, guess in found.held_back],
         "targets": targets,
         "optima": [dict(zip(names, row, strict=True)) for row in found.optima],
     }
@@ -46,6 +47,9 @@ def score_tables(found: Findings) -> list[ScoreTable]:
         ),
         _table("Constants of the law", ["constant", "value", share], constant_rows(found), law),
     ]
+    if found.held_back:
+        header, note = ["training", "measured", "foretold", share, "inside"], coverage_sentence(found)
+        tables.append(_table("Each size foretold by the others", header, held_back_rows(found), note))
     if found.optima:
         header, note = ["FLOPs", "parameters", "tokens", "bits per byte"], "Where this law has its lowest loss."
         tables.append(_table("Best use of an amount of arithmetic", header, optimum_rows(found), note))
@@ -77,6 +81,28 @@ def sentence(found: Findings) -> str:
         f"{short(last.parameters)} parameters after {short(last.tokens)} tokens; measured were {last.loss:.4f}: "
         f"{found.error:+.2%}, {where} the interval."
     )
+
+
+def coverage_sentence(found: Findings) -> str:
+    """What the intervals were worth on the sweep itself."""
+    return (
+        f"Fitted to the other sizes alone, the law's {found.confidence:.0%} intervals held {found.coverage:.0%} of "
+        f"{len(found.held_back)} trainings."
+    )
+
+
+def held_back_rows(found: Findings) -> list[list[str]]:
+    """One row a training of the sweep."""
+    return [
+        [
+            point.name,
+            f"{point.loss:.4f}",
+            f"{guess.value:.4f}",
+            f"{guess.low:.4f} to {guess.high:.4f}",
+            "yes" if holds(guess, point) else "no",
+        ]
+        for point, guess in found.held_back
+    ]
 
 
 def point_rows(found: Findings) -> list[list[str]]:

@@ -13,7 +13,7 @@ from components.context import Context, Metrics
 from components.errors import StepError
 from components.scaling.config import ScalingConfig
 
-VERSION = 1
+VERSION = 2
 HELD_OUT = "held_out"
 
 
@@ -29,19 +29,21 @@ def scaling(ctx: Context, config: ScalingConfig, held_out: Path, **runs: Path) -
     Returns:
         predicted and measured (bits per byte of the held-out model), error (relative, signed), low and high (of the
         interval), inside (1 if the measured one lies in it), points, fit_error (root mean square of the fit, relative),
-        and the law's constants.
+        coverage (share of the sweep's own trainings inside the interval that the other sizes give) and the law's
+        constants.
 
     Raises:
         StepError: If there are fewer points than the law has numbers, or a training left no loss.
     """
     from components.publish import publish_bytes, publish_json
+    from components.scaling.law import num_constants
     from components.scaling.report import as_markdown, as_record, score_tables
     from components.scaling.sweep import fitted, read_point
     from components.score_table import publish_tables
 
     points = [read_point(name, path) for name, path in sorted(runs.items())]
-    needed = 3 if config.form == "compute" or len(points) < 5 else 5
-    if len(points) < needed + 1:
+    needed = num_constants(points, config.form)
+    if len(points) <= needed:
         raise StepError(
             f"The sweep has {len(points)} trainings, a law of {needed} numbers needs more than that.",
             where="scaling.sizes, scaling.tokens",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.scaling.law import Law, Point, bootstrap, fit, form_for, interval, residuals
+from components.scaling.law import Law, Point, bootstrap, errors_left_out, fit, form_for, interval, residuals
 
 SIZES = (5e4, 1e5, 2e5, 4e5)
 TOKENS = (1e5, 3e5, 9e5)
@@ -77,25 +77,37 @@ def test_more_noise_gives_wider_intervals_and_no_draw_depends_on_the_clock():
     for noise in (0.001, 0.01):
         made = points(noise)
         law = fit(made, "chinchilla")
-        laws = bootstrap(law, made, 40, seed=3)
-        found = interval(law, laws, residuals(law, made), 1e6, 1e6, 0.9, seed=4)
-        again = interval(law, bootstrap(law, made, 40, seed=3), residuals(law, made), 1e6, 1e6, 0.9, seed=4)
+        errors = errors_left_out(law, made)
+        found = interval(law, bootstrap(law, made, errors, 40, seed=3), errors, 1e6, 1e6, 0.9, seed=4)
+        again = interval(law, bootstrap(law, made, errors, 40, seed=3), errors, 1e6, 1e6, 0.9, seed=4)
         assert found == again
         assert found.low <= found.value * 1.05
         widths.append(found.high - found.low)
     assert widths[1] > 3 * widths[0]
 
 
-@pytest.mark.slow
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_a_law_is_not_judged_by_points_that_it_was_fitted_to():
+    made = points()
+    made[7] = Point("noisy", made[7].parameters, made[7].tokens, made[7].loss * 1.01)
+    law = fit(made, "chinchilla")
+    errors = errors_left_out(law, made)
+    assert errors[7] == pytest.approx(np.log(1.01), rel=0.05)
+    noisy = points(0.01, 1)
+    law = fit(noisy, "chinchilla")
+    assert np.std(errors_left_out(law, noisy)) > 1.2 * np.std(residuals(law, noisy))
+
+
+@pytest.mark.slow  # fits a few hundred laws: about 15 s
+def test_intervals_hold_a_larger_training_about_as_often_as_they_say():
     inside = 0
-    for seed in range(8):
+    for seed in range(10):
         made = points(0.004, seed)
         law = fit(made, "chinchilla")
-        laws = bootstrap(law, made, 40, seed)
-        found = interval(law, laws, residuals(law, made), 8e5, 9e5, 0.9, seed)
-        inside += found.low <= chinchilla(8e5, 9e5) <= found.high
-    assert inside >= 5
+        errors = errors_left_out(law, made)
+        found = interval(law, bootstrap(law, made, errors, 40, seed), errors, 8e5, 9e5, 0.9, seed)
+        noise = np.exp(0.004 * np.random.default_rng(100 + seed).standard_normal())
+        inside += found.low <= chinchilla(8e5, 9e5) * noise <= found.high
+    assert inside >= 8
 
 
 def test_few_points_get_the_form_with_few_constants():

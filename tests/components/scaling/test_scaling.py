@@ -56,6 +56,26 @@ def test_it_foretells_a_training_that_follows_the_same_law(tmp_path, sweep):
     assert "E + A / N^a + B / D^b" in page
 
 
+def test_sizes_are_foretold_by_the_others_where_there_are_enough(tmp_path, sweep):
+    held_out = training(tmp_path / "large", 30_000, 320_000)
+    context = local_context("scaling", tmp_path / "few")
+    assert "coverage" not in scaling(context, QUICK, held_out=held_out, **sweep)
+    sweep |= {f"run_20000_{d}": training(tmp_path / f"20000-{d}", 20_000, d) for d in (64_000, 160_000)}
+    sweep["run_20000_320000"] = training(tmp_path / "20000-320000", 20_000, 320_000, loss=9.0)
+    context = local_context("scaling", tmp_path / "more")
+    metrics = scaling(context, QUICK, held_out=held_out, **sweep)
+    record = json.loads((context.output / "scaling.json").read_text())
+    told = {one["name"]: one for one in record["held_back"]}
+    assert told.keys() == sweep.keys()
+    spoilt = told["run_20000_320000"]
+    assert spoilt["predicted"]["high"] < spoilt["loss"] == 9.0
+    assert told["run_20000_64000"]["predicted"]["value"] == pytest.approx(told["run_20000_64000"]["loss"], rel=0.02)
+    inside = [one["predicted"]["low"] <= one["loss"] <= one["predicted"]["high"] for one in told.values()]
+    assert metrics["coverage"] == pytest.approx(sum(inside) / 12)
+    tables = {table["title"]: table for table in json.loads((context.output / "tables.json").read_text())}
+    assert "no" in {row[-1] for row in tables["Each size foretold by the others"]["rows"]}
+
+
 def test_a_training_that_breaks_the_law_lies_outside_the_interval(tmp_path, sweep):
     context = local_context("scaling", tmp_path / "step")
     metrics = scaling(context, QUICK, held_out=training(tmp_path / "large", 30_000, 320_000, loss=9.0), **sweep)

@@ -32,7 +32,8 @@ def test_every_size_is_trained_on_every_number_of_tokens_and_shares_the_corpus()
 
 
 def test_each_training_has_its_size_and_a_schedule_that_ends_with_its_tokens() -> None:
-    settings = load_settings(["recipe=scaling", "pretrain.training.batch_size=4", "pretrain.training.micro_batch=2"])
+    words = ["pretrain.training.batch_size=4", "pretrain.training.micro_batch=2", "scaling.lr_exponent=0.5"]
+    settings = load_settings(["recipe=scaling", *words])
     config = pretrain_config(settings, "64x4", 262_144)
     assert (config.model.dim, config.model.num_layers, config.model.num_heads, config.model.ffn_dim) == (64, 4, 4, 176)
     assert config.training.steps * config.training.batch_size * config.length == 262_144
