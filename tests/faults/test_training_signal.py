@@ -26,8 +26,8 @@ SIGNALLED = dataclasses.replace(
 )
 
 
-def stop_in_a_save(process: subprocess.Popen[bytes], checkpoints: Path) -> None:
-    """Sends SIGTERM while a draft lies there; the process is held still meanwhile, so that the draft stays one."""
+def end_in_a_save(process: subprocess.Popen[bytes], checkpoints: Path, how: signal.Signals = signal.SIGTERM) -> None:
+    """Sends a signal while a draft lies there; the process is held still meanwhile, so that the draft stays one."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, "it ended before a checkpoint was seen being written"
@@ -36,7 +36,7 @@ def stop_in_a_save(process: subprocess.Popen[bytes], checkpoints: Path) -> None:
             os.waitpid(process.pid, os.WUNTRACED)
             drafts = list(checkpoints.glob(".step-*.tmp"))
             if drafts:
-                os.kill(process.pid, signal.SIGTERM)
+                os.kill(process.pid, how)
             os.kill(process.pid, signal.SIGCONT)
             if drafts:
                 return
@@ -54,7 +54,7 @@ def test_a_sigterm_during_a_save_costs_no_bit(world, tmp_path):  # noqa: F811
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     checkpoints = killed / "scratch" / "checkpoints"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
-        stop_in_a_save(process, checkpoints)
+        end_in_a_save(process, checkpoints)
         assert process.wait(120) == 3
     assert not list(checkpoints.glob(".step-*.tmp"))
     reached = max(int(path.name[5:]) for path in checkpoints.glob("step-*"))
