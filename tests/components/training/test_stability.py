@@ -28,6 +28,7 @@ from components.training.stability import (
 )
 from tests.components.training import toy
 from tests.components.training.conftest import CONFIG
+from tests.components.training.one_sided import AT, train_one_sided
 from tests.components.training.toy import ToyTask, journal, run
 
 GUARDED = dataclasses.replace(CONFIG, steps=24, spike="skip", spike_window=8, spike_sigmas=6.0, eval_every=12)
@@ -226,4 +227,16 @@ def test_two_ranks_judge_as_one_does_at_every_stage(two_ranks, rank, tmp_path, s
     oracle = toy.as_json(*run(config, rank, tmp_path, ToyTask(config, spiking=[20])))
     result = two_ranks[f"{mode}/{stage}"]
     assert result["skipped"] == oracle["skipped"] == (mode == "skip")
+    assert result["weights"] == pytest.approx(oracle["weights"], abs=1e-5)
+
+
+def test_ranks_refuse_together_what_only_one_of_them_would(rank, tmp_path):
+    """The gradient is as ever, so only the loss of both together tells the rank whose rows are in order."""
+    oracle = train_one_sided(GUARDED, tmp_path / "one", rank)
+    context = local_context("one-sided", tmp_path / "two")
+    config = dataclasses.replace(GUARDED, engine="deepspeed", zero_stage=1, ranks=2)
+    result = context.launch(partial(train_one_sided, config, context.scratch), 2)
+    assert result["skipped"] == oracle["skipped"] == 1
+    [record] = map(json.loads, (context.scratch / "quarantine.jsonl").read_text().splitlines())
+    assert (record["step"], record["reason"]) == (AT, LOSS_SPIKE)
     assert result["weights"] == pytest.approx(oracle["weights"], abs=1e-5)
