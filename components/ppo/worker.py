@@ -303,8 +303,8 @@ class _Run:
     def _load(self, checkpoint: Checkpoint) -> None:
         """Puts everything where a checkpoint has it. Collective."""
         roles = self.roles
-        load_engine(roles.actor, checkpoint, "actor_", roles.actor_files)
-        load_engine(roles.critic, checkpoint, "critic_", roles.critic_files)
+        load_engine(roles.actor, checkpoint, roles.actor_files, "actor_")
+        load_engine(roles.critic, checkpoint, roles.critic_files, "critic_")
         restore_rng(roles.actor, checkpoint)
         saved = checkpoint.state()
         self._controller.load_state_dict(cast(dict[str, float], saved.pop("controller")))

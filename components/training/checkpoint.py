@@ -18,7 +18,7 @@ Signatures others build on (PPO keeps two engines in one checkpoint, under prefi
     newest_verified(folder, say) -> Checkpoint | None                        say(sentence) is told what is damaged
     open_checkpoint(path) -> Checkpoint                                      to go on from; StepError if damaged
     agree_on_checkpoint(engine, folder, say) -> Checkpoint | None            collective: rank 0 verifies, all follow
-    engine_tensors(engine, prefix="") / load_engine(engine, checkpoint, prefix="", files=None)     collective
+    load_engine(engine, checkpoint, files, prefix="")                        collective
     rng_tensors(engine) / restore_rng(engine, checkpoint)                    collective
     ModelFiles                                                               how weights become a folder and come back
 """
@@ -181,16 +181,16 @@ def agree_on_checkpoint(engine: Engine, folder: Path, say: Say) -> Checkpoint | 
     return Checkpoint(folder / f"step-{step:06d}", step) if step >= 0 else None
 
 
-def engine_tensors(engine: Engine, prefix: str = "") -> dict[str, dict[str, Tensor]]:
-    """The groups of one engine: its weights and its optimizer state. Collective; empty but on rank 0."""
-    lead = engine.rank == 0
-    return {f"{prefix}model": engine.full_weights(lead), f"{prefix}optimizer": engine.optimizer_state(lead)}
+def load_engine(engine: Engine, checkpoint: Checkpoint, files: ModelFiles, prefix: str = "") -> None:
+    """Puts an engine where the checkpoint's engine was, whatever stage and number of ranks that had. Collective.
 
-
-def load_engine(engine: Engine, checkpoint: Checkpoint, prefix: str = "", files: ModelFiles | None = None) -> None:
-    """Puts an engine where the checkpoint's engine was, whatever stage and number of ranks that had. Collective."""
-    weights = files.read(checkpoint.path) if files else checkpoint.tensors(f"{prefix}model")
-    engine.load_weights(weights)
+    Args:
+        engine: Of the same model.
+        checkpoint: Where it was saved.
+        files: How its weights are laid out.
+        prefix: Begins the name of the group that holds its optimizer's state.
+    """
+    engine.load_weights(files.read(checkpoint.path))
     engine.load_optimizer_state(checkpoint.tensors(f"{prefix}optimizer"))
 
 

@@ -309,7 +309,7 @@ class _Run:
         Returns:
             False if the random state could not be restored.
         """
-        load_engine(self._engine, checkpoint, files=self._files)
+        load_engine(self._engine, checkpoint, self._files)
         self.state = _State.of(checkpoint)
         self._guard = Guard(self._config, self.state.guard)
         self._saved_step = self.state.step

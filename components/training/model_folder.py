@@ -12,7 +12,7 @@ format.
 Several models of one training lie in one checkpoint, each in a `place` of its own:
 
     saver.start(step, [(actor_files, actor_weights), (critic_files, critic_weights)], tensors, state)
-    load_engine(critic, checkpoint, "critic_", critic_files)        its optimizer is in the group "critic_optimizer"
+    load_engine(critic, checkpoint, critic_files, "critic_")        its optimizer is in the group "critic_optimizer"
 """
 
 from __future__ import annotations

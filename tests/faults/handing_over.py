@@ -75,7 +75,7 @@ def leg(config: TrainingConfig, scratch: Path, tokenizer: Path, origin: Path | N
     taken_over: Json = None
     try:
         if origin is not None:
-            load_engine(engine, open_checkpoint(origin), files=files)
+            load_engine(engine, open_checkpoint(origin), files)
             engine.module.eval()
             with torch.no_grad():
                 taken_over = task.evaluate(engine, -1)["val_loss"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from components.context import Json, Rank
 from components.errors import Preempted
-from components.training.checkpoint import engine_tensors, load_engine, newest_verified, save_checkpoint
+from components.training.checkpoint import NamedWeights, load_engine, newest_verified, save_checkpoint
 from components.training.config import TrainingConfig
 from components.training.deepspeed_engine import DeepSpeedEngine
 from components.training.engine import Engine, make_engine
@@ -205,9 +205,9 @@ def save_half_way(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
         one = dataclasses.replace(config, zero_stage=stage)
         engine, task = make_toy(one, rank), ToyTask(one)
         _steps(engine, task, range(6))
-        tensors = engine_tensors(engine)
+        weights, state = engine.full_weights(), engine.optimizer_state()
         if rank.rank == 0:
-            save_checkpoint(folder / str(stage), 6, tensors, {})
+            save_checkpoint(folder / str(stage), 6, {"optimizer": state}, {}, [(NamedWeights(), weights)])
         engine.close()
     return None
 
@@ -221,7 +221,7 @@ def load_and_finish(config: TrainingConfig, folder: Path, rank: Rank) -> Json:
             engine, task = make_toy(one, rank), ToyTask(one)
             checkpoint = newest_verified(folder / str(saved), print)
             assert checkpoint is not None
-            load_engine(engine, checkpoint)
+            load_engine(engine, checkpoint, NamedWeights())
             _steps(engine, task, range(6, 12))
             results[f"{saved}->{stage}"] = _flat(engine)
             engine.close()
