@@ -9,31 +9,35 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import json
+import multiprocessing
 import os
-import platform
 import shutil
 import signal
 import socket
 import struct
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from components import errors
 from components.channel import Channel
 from components.context import Json, Rank, RankFunction, free_port, read_result, write_result
 from components.errors import HeadwaterError, MachineError, disk_full
+from components.heap import keep_memory
 from components.publish import publish_new
 
 GROUP_TIMEOUT = timedelta(minutes=10)
+END_S = 30.0
+"""How long ranks are given to end after a SIGTERM."""
 
 _PR_SET_PDEATHSIG = 1
-_MALLOPT = {-1: 2**31 - 1, -2: 64 << 20, -3: 1 << 30}
-"""glibc's M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (malloc.h), in bytes."""
+_AMD_DRIVER = Path("/dev/kfd")
 _HUNG = "components.launching.RankHung: "
 _SIOCGIFADDR = 0x8915
 
@@ -65,22 +69,10 @@ def prepare_process(device: str) -> None:
     if device == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         torch.set_num_threads(1)
-        _keep_freed_memory()
+        keep_memory()
     else:
         torch.cuda.set_device(device)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc keep what a step frees for the next one, which asks for the same again.
-
-    By default large tensors go back to the system and are faulted in again, zeroed, in every step: thousands of page
-    faults, for nothing (docs/benchmarks.md).
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for option, value in _MALLOPT.items():
-            libc.mallopt(option, value)
 
 
 @dataclass(frozen=True)
@@ -163,19 +155,24 @@ def interface_of(address: str) -> str:
 
 def run_rank(fn: RankFunction, seat: Seat, device: str, channel: Channel, folder: Path) -> None:
     """The body of a rank's process: joins the group, calls `fn`, leaves its result or its error in `folder`."""
-    prepare_process(device)
-    with process_group(seat, device):
-        try:
+    try:
+        prepare_process(device)
+        with process_group(seat, device):
             result = fn(Rank(seat.rank, seat.world_size, seat.local_rank, device, channel, folder))
-        except BaseException as error:
-            record_failure(folder, seat.rank, error)
-            raise
-        if seat.rank == 0:
-            write_result(folder, result)
+            if seat.rank == 0:
+                write_result(folder, result)
+    except BaseException as error:
+        record_failure(folder, seat.rank, error)
+        raise
 
 
 def device_of(local_rank: int) -> str:
-    """The torch device of a rank: its CUDA device where there is one, else the CPU."""
+    """The torch device of a rank: its CUDA device where there is one, else the CPU.
+
+    Torch is asked only where there is a driver that it could use: who launches ranks need not import it.
+    """
+    if not _has_driver():
+        return "cpu"
     import torch
 
     return f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
@@ -196,28 +193,66 @@ def launch_local(fn: RankFunction, workers: int, channel: Channel, scratch: Path
         if workers == 1:
             _run_local(0, fn, 1, port, channel, folder, False)
         else:
-            from torch.multiprocessing.spawn import start_processes
-
-            context = start_processes(  # type: ignore[no-untyped-call]
-                _run_local, (fn, workers, port, channel, folder, True), workers, join=False, start_method="spawn"
-            )
+            processes = _spawn([(rank, fn, workers, port, channel, folder, True) for rank in range(workers)])
             try:
-                while not context.join():
-                    continue
-            except Exception as error:
-                raise _cause(folder, [process.exitcode for process in context.processes], error) from None
+                failed = _join(processes)
+            finally:
+                _end(processes)
+            if failed is not None:
+                raise _cause(folder, [process.exitcode for process in processes], failed)
         return read_result(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _cause(folder: Path, exit_codes: list[int | None], error: Exception) -> Exception:
+def _has_driver() -> bool:
+    """Whether a driver of NVIDIA or AMD is installed, one of which torch needs for a device of its kind "cuda"."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return _AMD_DRIVER.exists()
+    return True
+
+
+def _spawn(arguments: Sequence[tuple[object, ...]]) -> list[BaseProcess]:
+    """Starts a rank for each tuple of arguments. Without torch, whose import would keep a core from the ranks."""
+    context = multiprocessing.get_context("spawn")
+    processes: list[BaseProcess] = [context.Process(target=_run_local, args=one) for one in arguments]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def _join(processes: Sequence[BaseProcess]) -> int | None:
+    """Waits until all have ended well, or one has not; returns the number of that one."""
+    running = list(processes)
+    while running:
+        connection.wait([process.sentinel for process in running])
+        running = [process for process in running if process.is_alive()]
+        for number, process in enumerate(processes):
+            if process.exitcode:
+                return number
+    return None
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Ends what still runs."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(END_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _cause(folder: Path, exit_codes: list[int | None], failed: int) -> Exception:
     """What ended a group: our own error, then a killed rank (its peers only lost their connection), then the rest."""
     failure = read_failure(folder)
     killed = [rank for rank, code in enumerate(exit_codes) if code is not None and code < 0 and code != -signal.SIGTERM]
     if killed and not isinstance(failure, HeadwaterError | RankHung):
         return RankLost(f"rank {killed[0]} was killed by signal {-(exit_codes[killed[0]] or 0)}")
-    return failure or error
+    return failure or RankFailed(f"rank {failed} ended with exit code {exit_codes[failed]}; its log tells why")
 
 
 def _die_with_parent() -> None:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from components.model.attention import Projection
 from components.model.config import ModelConfig
@@ -86,9 +87,12 @@ def grouped(x_ND: Tensor, weight_EFD: Tensor, counts_E: Tensor) -> Tensor:
     return one_by_one
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@_disable_dynamo
 def _one_by_one(x_ND: Tensor, weight_EFD: Tensor, counts_E: Tensor) -> Tensor:
-    """Not compiled: it would be compiled anew for every division of the tokens."""
+    """Not compiled: it would be compiled anew for every division of the tokens.
+
+    Torch's public decorator imports the compiler, which takes a second, where this one waits for the first call.
+    """
     groups = zip(torch.split(x_ND, counts_E.long().tolist()), weight_EFD.unbind(), strict=True)
     return torch.cat([F.linear(rows, weight) for rows, weight in groups])
 

@@ -7,11 +7,15 @@ and the device (its memory, its precision). What only a rank can see, it says it
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.context import Context
 from components.errors import StepError
 from components.model.config import ModelConfig, with_vocabulary
 from components.pretrain.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from components.model.language import AnyConfig
 
 
 def check_start(
@@ -23,7 +27,6 @@ def check_start(
         StepError: If the vocabularies do not match, the tokens hold no row, or ranks cannot share this model.
         MachineError: If the training does not fit its device, or the device lacks the precision asked for.
     """
-    from components.pretrain.start import read_shape
     from components.shards.loader import Loader, TokenRows
     from components.shards.schedule import Schedule
     from components.tokenizer.load import TextTokenizer
@@ -32,11 +35,13 @@ def check_start(
 
     check_tokenizer(tokens, tokenizer)
     text = TextTokenizer.from_folder(tokenizer)
-    shape = (
-        read_shape(start, config, tokenizer)
-        if start
-        else with_vocabulary(config.model, text.vocab_size, "pretrain.model")
-    )
+    shape: AnyConfig
+    if start is None:
+        shape = with_vocabulary(config.model, text.vocab_size, "pretrain.model")
+    else:
+        from components.pretrain.start import read_shape  # with torch, which the others need not import
+
+        shape = read_shape(start, config, tokenizer)
     loader = Loader.open(tokens, Schedule(0, config.training.batch_size, config.length, config.mixture), rows)
     if config.training.privacy.on:
         from components.pretrain.private import budget_of

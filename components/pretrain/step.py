@@ -53,8 +53,8 @@ def pretrain(
         Preempted: If the run was asked to stop; a checkpoint is saved.
     """
     from components.pretrain.checks import check_start
+    from components.pretrain.job import Job, run_rank
     from components.pretrain.origin import check_origin
-    from components.pretrain.worker import Job, run_rank
     from components.shards.verify import check_tokens
 
     seeds = {name: ctx.seed(name) for name in ("weights", "rows", "samples", "hidden", "dropout")}

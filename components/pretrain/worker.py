@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from components.context import Json, Rank, derive_seed
 from components.model.config import ModelConfig, with_vocabulary
-from components.model.flops import flops_per_token
-from components.model.language import AnyConfig
+from components.model.external import ExternalModel
+from components.model.external_flops import UnknownCost, external_flops_per_token
+from components.model.flops import CONVENTIONS, flops_per_token
 from components.model.masks import explain_attention
 from components.model.transformer import Transformer, build_model
 from components.pretrain.config import PretrainConfig
+from components.pretrain.job import Job
 from components.pretrain.masked import MaskedWords
 from components.pretrain.private import PrivateRows, budget_of, privacy_record
 from components.pretrain.sampling import Sampler
@@ -34,32 +35,7 @@ from components.training.privacy import draw_secret
 from components.training.stability import publish_quarantine
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every rank is handed: plain, picklable, the same on all.
-
-    Attributes:
-        config: The step's settings.
-        tokens: Tokens artifact.
-        tokenizer: Tokenizer artifact.
-        rows: Pack artifact, if there is one.
-        output: Where rank 0 writes the artifact.
-        scratch: Where checkpoints live.
-        seeds: Of "weights", "rows", "samples", "hidden" (what masks and gaps hide) and "dropout".
-        start: Model folder to go on from, if the weights are not drawn anew.
-    """
-
-    config: PretrainConfig
-    tokens: Path
-    tokenizer: Path
-    rows: Path | None
-    output: Path
-    scratch: Path
-    seeds: Mapping[str, int]
-    start: Path | None = None
-
-
-def run_rank(job: Job, rank: Rank) -> Json:
+def train_rank(job: Job, rank: Rank) -> Json:
     """Trains on one rank of a `launch`; returns the step's metrics."""
     job = replace(job, config=replace(job.config, training=job.config.training.on_ranks(rank.world_size)))
     text = TextTokenizer.from_folder(job.tokenizer)
@@ -67,7 +43,7 @@ def run_rank(job: Job, rank: Rank) -> Json:
     model = _model(job, text)
     loader, validation = _open(job)
     sampler = Sampler(_sampled(job.config), model.config, text, rank, job.seeds["samples"])
-    task = _task(job, model.config, loader, validation, text, sampler)
+    task = _task(job, _costs(model, job.config.length, rank), loader, validation, text, sampler)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     files = ModelFolder.of(model, model.config, job.tokenizer)
     origin = job.start if job.config.resume else None
@@ -109,7 +85,12 @@ def _open(job: Job) -> tuple[Loader, TokenRows]:
 
 
 def _task(
-    job: Job, shape: AnyConfig, loader: Loader, validation: TokenRows, tokenizer: TextTokenizer, sampler: Sampler
+    job: Job,
+    flops: Mapping[str, float],
+    loader: Loader,
+    validation: TokenRows,
+    tokenizer: TextTokenizer,
+    sampler: Sampler,
 ) -> NextToken | MaskedWords | Gaps:
     config, write = job.config, sampler.write
     if config.training.privacy.on:
@@ -119,12 +100,19 @@ def _task(
         return MaskedWords(config, loader, validation, tokenizer, job.seeds["hidden"], write)
     if config.objective == "span":
         return Gaps(config, loader, validation, job.seeds["hidden"], write)
-    flops = _flops(shape, config.length) if isinstance(shape, ModelConfig) else {}
     return NextToken(config.training, loader, validation, write, config.loader_threads, config.document_mask, flops)
 
 
-def _flops(shape: ModelConfig, length: int) -> dict[str, float]:
-    return {"palm": flops_per_token(shape, length), "causal": flops_per_token(shape, length, "causal")}
+def _costs(model: Trainable, length: int, rank: Rank) -> dict[str, float]:
+    """What training on a token costs, by convention; nothing, and a sentence that says why, where that is not known."""
+    try:
+        if isinstance(model, ExternalModel):
+            return {name: external_flops_per_token(model.inner, length, name) for name in CONVENTIONS}
+        return {name: flops_per_token(model.config, length, name) for name in CONVENTIONS}
+    except UnknownCost as unknown:
+        if rank.rank == 0:
+            rank.channel.text("training", f"mfu is left out: the arithmetic of a token is not known, for {unknown}", 0)
+        return {}
 
 
 def _engine(job: Job, model: nn.Module, rank: Rank, task: NextToken | MaskedWords | Gaps) -> Engine:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -168,8 +168,13 @@ def _view(batch: pa.RecordBatch) -> TokenBatch:
         batch.column("doc_id"),
         batch.column("lang"),
         batch.column("source"),
-        batch.column("cluster_size").to_numpy(),
-        batch.column("num_bytes").to_numpy(),
-        tokens.offsets.to_numpy(),
-        tokens.values.to_numpy(),
+        _numbers(batch.column("cluster_size")),
+        _numbers(batch.column("num_bytes")),
+        _numbers(tokens.offsets),
+        _numbers(tokens.values),
     )
+
+
+def _numbers(column: pa.Array) -> NDArray[Any]:
+    """A column's memory as it is. Arrow's own `to_numpy` imports pandas, which takes a third of a second."""
+    return np.from_dlpack(column)

@@ -5,6 +5,9 @@ imports mlflow and with it pandas and scipy: 1.5 s and 137 MB a rank, against 0.
 engine compiles a shared-memory collective for 40 s (2 s to load it ever after, and a rank killed while it compiles
 leaves a lock file for which later ones wait without end), though only DeepSpeed's inference calls it: training goes
 through gloo. So mlflow is out of sight while DeepSpeed is imported, and the collective is declared not available.
+
+Each engine also imports DeepSpeed's Muon, to know it if it met it. That hands three functions to torch.compile, which
+imports the whole of inductor (1 s a rank), and Muon here is ours: so DeepSpeed's is imported uncompiled.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ def start_deepspeed(device: torch.device, tensor_parallel: int = 1) -> ModuleTyp
     try:
         with _out_of_sight("mlflow"):
             import deepspeed
+        _import_muon_uncompiled()
     except ImportError as error:
         raise MachineError(
             f"DeepSpeed cannot be imported: {error}.",
@@ -53,6 +57,17 @@ def start_deepspeed(device: torch.device, tensor_parallel: int = 1) -> ModuleTyp
     _forget_old_groups(tensor_parallel)
     module: ModuleType = deepspeed
     return module
+
+
+def _import_muon_uncompiled() -> None:
+    from deepspeed.runtime import compiler
+
+    compiling = compiler.compile
+    compiler.compile = lambda: lambda function: function
+    try:
+        import deepspeed.runtime.zero.muon.original_muon  # noqa: F401
+    finally:
+        compiler.compile = compiling
 
 
 def _forget_old_groups(tensor_parallel: int) -> None:

@@ -59,7 +59,8 @@ def command(engine: str, ranks: int, folder: Path, inputs: list[str]) -> list[st
 @contextmanager
 def started(words: list[str], folder: Path) -> Iterator[psutil.Popen]:
     """The process, ended with its children at the end of the block."""
-    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # no hook of the tests
+    hooks = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")  # of the tests; and byte code is to be warm
+    outside = {name: value for name, value in os.environ.items() if name not in hooks}
     folder.mkdir()
     with (folder / "said").open("w") as said:
         process = psutil.Popen(words, env={**outside, "OMP_NUM_THREADS": "1"}, stdout=said, stderr=said)

@@ -27,6 +27,20 @@ if __name__ == "__main__":
     local_context("toy", Path(sys.argv[1])).launch(functools.partial(toy.rank_lingers, folder=sys.argv[1]), 2)
 """
 
+LAUNCHER = """
+import sys
+from pathlib import Path
+import toy_steps as toy
+from components.context import local_context
+from components.launching import RankFailed
+if __name__ == "__main__":
+    context = local_context("toy", Path(sys.argv[1]))
+    try:
+        context.launch(toy.rank_leaves, 2)
+    except RankFailed as failure:
+        print(context.device(), failure, "torch" in sys.modules)
+"""
+
 
 def test_ranks_form_a_group_and_rank_0_gives_the_result(tmp_path: Path):
     context = local_context("toy", tmp_path)
@@ -59,6 +73,12 @@ def test_a_killed_rank_is_told_apart_from_the_peers_that_lost_it(tmp_path: Path)
     with pytest.raises(RankLost, match="rank 1 was killed by signal 9"):
         local_context("toy", tmp_path).launch(body, 2)
     assert local_context("toy", tmp_path).launch(body, 2) == 2.0
+
+
+def test_who_launches_ranks_hears_of_one_that_left_and_does_not_import_torch(tmp_path: Path):
+    words = [sys.executable, "-c", LAUNCHER, str(tmp_path)]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    assert said == "cpu rank 1 ended with exit code 3; its log tells why False\n"
 
 
 def test_ranks_die_with_their_parent(tmp_path: Path):

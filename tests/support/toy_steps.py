@@ -168,6 +168,14 @@ def rank_fails(rank: Rank) -> Json:
     return None
 
 
+def rank_leaves(rank: Rank) -> Json:
+    """Rank 1 ends without a word, rank 0 would go on for long."""
+    if rank.rank == 1:
+        os._exit(3)
+    time.sleep(600)
+    return None
+
+
 def rank_killed_once(rank: Rank, mark: str) -> Json:
     """Kills rank 1 the first time."""
     import torch

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -13,6 +15,20 @@ from components.model.config import ModelConfig
 from components.pretrain.checks import check_start
 from components.pretrain.step import pretrain
 from components.publish import publish_json, read_json
+
+CHECKS = """
+import sys
+from pathlib import Path
+import components.pretrain.job
+from components.context import local_context
+from components.pretrain.checks import check_start
+from components.pretrain.config import PretrainConfig
+from components.shards.verify import check_tokens
+tokens, tokenizer, folder = map(Path, sys.argv[1:])
+check_tokens(tokens, True, ("train", "val"))
+check_start(local_context("pretrain", folder), PretrainConfig(length=32), tokens, tokenizer, None)
+print(sorted({"torch", "pandas"} & set(sys.modules)))
+"""
 
 
 def refused(config, world, folder, kind=StepError, **inputs):
@@ -27,6 +43,11 @@ def refused(config, world, folder, kind=StepError, **inputs):
 
 def test_a_sound_start_passes(config, world, tmp_path):
     check_start(local_context("pretrain", tmp_path), config, world.tokens, world.tokenizer, None)
+
+
+def test_what_is_done_before_ranks_start_imports_neither_torch_nor_pandas(world, tmp_path):
+    words = [sys.executable, "-c", CHECKS, str(world.tokens), str(world.tokenizer), str(tmp_path)]
+    assert subprocess.run(words, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_tokens_of_another_tokenizer_are_refused(config, world, tmp_path):
