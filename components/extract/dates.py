@@ -47,6 +47,8 @@ _FIRST_YEAR, _LAST_YEAR = 1990, 2099
 
 def parse_date(text: str) -> str:
     """The first date in a text, as "YYYY-MM-DD"; empty if there is none."""
+    if not _may_hold_date(text):
+        return ""
     for match in _DATE.finditer(text):
         found = _of_match(match.groupdict())
         if found:
@@ -66,12 +68,17 @@ def date_in_url(url: str) -> str:
 
 def date_by_cue(lines: Iterable[str]) -> str:
     """The first date that a line announces ("发布时间：2024-03-05", "Posted on March 5, 2024"); empty if none does."""
-    for line in lines:
+    for line in filter(_may_hold_date, lines):
         for cue in _CUE.finditer(line):
             found = parse_date(line[cue.end() : cue.end() + _CUE_REACH])
             if found:
                 return found
     return ""
+
+
+def _may_hold_date(text: str) -> bool:
+    """Whether a text holds what stands in every date, a century or the character for year: nearly all lines do not."""
+    return "20" in text or "19" in text or "年" in text
 
 
 def _of_match(part: dict[str, str | None]) -> str:

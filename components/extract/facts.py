@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
@@ -26,14 +27,18 @@ _PUBLISHED_TEXT = """
     date_published citation_publication_date citation_date citation_online_date sailthru.date parsely-pub-date
     date cxenseparse:recs:publishtime datecreated created originalpublicationdate shareaholic:article_published_time
 """
-_PUBLISHED = frozenset(_PUBLISHED_TEXT.split())
 _MODIFIED_TEXT = """
     article:modified_time og:updated_time datemodified dcterms.modified dc.date.modified last-modified lastmod
     modified revised updated_time bytedance:updated_time shareaholic:article_modified_time
 """
-_MODIFIED = frozenset(_MODIFIED_TEXT.split())
 _RIGHTS_TEXT = "license licence dc.rights dcterms.license dcterms.rights rights og:license cc:license"
-_RIGHTS = frozenset(_RIGHTS_TEXT.split())
+_MEANINGS = (
+    dict.fromkeys(_PUBLISHED_TEXT.split(), "published")
+    | dict.fromkeys(_MODIFIED_TEXT.split(), "modified")
+    | dict.fromkeys(_RIGHTS_TEXT.split(), "rights")
+    | dict.fromkeys(("og:title", "twitter:title"), "title")
+    | {"tdm-reservation": "reservation"}
+)
 _READ = (
     "base[href], meta, link[rel*=license], time, script[type='application/ld+json'], a[rel*=license],"
     "a[href*='creativecommons.org/']"
@@ -103,7 +108,7 @@ class Facts:
 
 
 def read_facts(tree: LexborHTMLParser, html: str, headers: Mapping[str, str]) -> Facts:
-    """Reads what a page says about itself; to be called before the tree is stripped.
+    """Reads what a page says about itself.
 
     Args:
         tree: The parsed page.
@@ -145,21 +150,28 @@ def _read_meta(facts: Facts, node: LexborNode) -> None:
         or attributes.get("http-equiv")
     )
     content = attributes.get("content")
-    if not name or not content:
+    meaning = _meaning(name) if name and content else ""
+    if not meaning or not content:
         return
-    name = name.lower()
-    if name in ("og:title", "twitter:title"):
+    if meaning == "title":
         facts.shared_title = facts.shared_title or " ".join(content.split())
-    elif name in _PUBLISHED:
+    elif meaning == "published":
         facts.published = facts.published or parse_date(content)
-    elif name in _MODIFIED:
+    elif meaning == "modified":
         facts.modified = facts.modified or parse_date(content)
-    elif name in _RIGHTS:
+    elif meaning == "rights":
         facts.licence = facts.licence or spdx_of(content)
-    elif name == "tdm-reservation" and content.strip() == "1":
-        facts.opt_outs.add("tdm-reservation")
-    elif _ROBOTS.fullmatch(name):
+    elif meaning == "robots":
         facts.opt_outs.update(f"robots {word.lower()}" for word in _NO_AI.findall(content))
+    elif content.strip() == "1":
+        facts.opt_outs.add("tdm-reservation")
+
+
+@lru_cache(maxsize=4096)
+def _meaning(name: str) -> str:
+    """What the `meta` elements of a name tell, empty if nothing to us; pages share their names."""
+    name = name.lower()
+    return _MEANINGS.get(name, "robots" if _ROBOTS.fullmatch(name) else "")
 
 
 def _read_base(facts: Facts, node: LexborNode) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from selectolax.lexbor import LexborHTMLParser
 
-from components.extract.blocks import HEADINGS, Block, Page, read_blocks
+from components.extract.blocks import HEADINGS, NO_NAMES, Page, read_blocks
 from components.extract.boilerplate import opens_boilerplate, opens_related
 
 _WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff60]")
@@ -36,7 +36,10 @@ _LEAD_COLUMNS = 70
 # A headline stands no more than this many blocks above the text; other words of the page's title are shorter.
 _HEAD_BLOCKS = 24
 _MIN_TITLE = 8
-_CELLS = frozenset(("td", "th"))
+# Prose of fewer columns counts nothing.
+_CRUMB = 10
+# Elements that are a line, or lines, of a text and never the whole of it.
+_LINES = HEADINGS | frozenset(("td", "th", "p", "li", "dd", "dt", "pre", "blockquote", "tr", "ul", "ol", "dl"))
 
 
 @dataclass(frozen=True)
@@ -55,60 +58,80 @@ def choose_main_text(tree: LexborHTMLParser, title: str = "") -> Choice:
         title: Text of its `title` element.
     """
     page = read_blocks(tree, landmarks=False)
-    columns = [_columns(block.text) for block in page.blocks]
-    kept = _choose(page, columns, _trusted(page, columns), title)
+    columns = [_columns(text) for text in page.texts]
+    prose = _prose(page, columns)
+    kept = _choose(page, columns, prose, _trusted(page, prose), title)
     found = sum(columns[i] for i in kept)
     if found < _LITTLE:
         whole = read_blocks(tree, landmarks=True)
-        columns = [_columns(block.text) for block in whole.blocks]
-        lenient = _choose(whole, columns, [True] * len(columns), title)
+        columns = [_columns(text) for text in whole.texts]
+        lenient = _choose(whole, columns, _prose(whole, columns), [True] * len(columns), title)
         if sum(columns[i] for i in lenient) > max(4 * found, _LITTLE // 2):
             page, kept = whole, lenient
     return Choice(page, kept)
 
 
-def _trusted(page: Page, columns: list[int]) -> list[bool]:
+def _prose(page: Page, columns: list[int]) -> list[int]:
+    """How much each block counts as prose: its columns outside links, none if it is a link, a heading or a crumb."""
+    prose: list[int] = []
+    for text, link_chars, tag, wide in zip(page.texts, page.link_chars, page.tags, columns, strict=True):
+        num_chars = len(text)
+        free = (
+            0 if _is_links(num_chars, link_chars) or tag in HEADINGS else wide * (num_chars - link_chars) // num_chars
+        )
+        prose.append(free if free >= _CRUMB else 0)
+    return prose
+
+
+def _trusted(page: Page, prose: list[int]) -> list[bool]:
     """Which blocks stand in no container that names itself boilerplate.
 
     Names that hold much of the page's prose together are pardoned: pages call their text "reply" or "print" too. What
     calls itself comments is pardoned only on a page that has little else to say, as a forum's.
     """
-    free = [0 if _is_links(b) else _prose(b, c) for b, c in zip(page.blocks, columns, strict=True)]
-    mass = _mass(page, free)
+    named = {index: names for index, names in enumerate(page.names) if names is not NO_NAMES}
+    if not named:
+        return [True] * len(prose)
+    mass = _mass(page, prose)
     held: dict[str, int] = {}
-    for container, amount in zip(page.containers, mass, strict=True):
-        held[container.suspect] = held.get(container.suspect, 0) + amount
-    leading = _leading_away(page) if any(container.teaser for container in page.containers) else frozenset[int]()
-    suspect = [False] * len(page.containers)
-    remarks = [False] * len(page.containers)
-    for index, (container, parent) in enumerate(zip(page.containers, page.parents, strict=True)):
-        own = bool(container.suspect) and held[container.suspect] < _SHARE_OF_PARDON * mass[0]
-        suspect[index] = own or index in leading or (parent >= 0 and suspect[parent])
-        remarks[index] = container.comments or (parent >= 0 and remarks[parent])
-    if any(remarks):
-        outside = zip(page.blocks, free, strict=True)
-        article = sum(n for block, n in outside if not (suspect[block.container] or remarks[block.container]))
-        if article >= _ARTICLE_COLUMNS:
-            suspect = [one or other for one, other in zip(suspect, remarks, strict=True)]
-    return [not suspect[block.container] for block in page.blocks]
+    for index, names in named.items():
+        held[names.suspect] = held.get(names.suspect, 0) + mass[index]
+    leading = _leading_away(page, [index for index, names in named.items() if names.teaser])
+    bad = leading | {
+        i for i, names in named.items() if names.suspect and held[names.suspect] < _SHARE_OF_PARDON * mass[0]
+    }
+    suspect = _within(page, bad)
+    comments = {index for index, names in named.items() if names.comments}
+    if comments:
+        remarks = _within(page, comments)
+        outside = zip(page.places, prose, strict=True)
+        if sum(amount for place, amount in outside if not (suspect[place] or remarks[place])) >= _ARTICLE_COLUMNS:
+            suspect = _within(page, bad | comments)
+    return [not suspect[place] for place in page.places]
 
 
-def _leading_away(page: Page) -> frozenset[int]:
+def _within(page: Page, marked: set[int]) -> list[bool]:
+    """For each container whether it is a marked one or in one."""
+    within: list[bool] = []
+    for index, parent in enumerate(page.parents):
+        within.append(index in marked or (parent >= 0 and within[parent]))
+    return within
+
+
+def _leading_away(page: Page, teasers: list[int]) -> set[int]:
     """Teasers that lead to another text: those of which much is links."""
-    linked = _mass(page, [block.link_chars for block in page.blocks])
-    total = _mass(page, [len(block.text) for block in page.blocks])
-    return frozenset(
-        index
-        for index, container in enumerate(page.containers)
-        if container.teaser and linked[index] > _LINKS_OF_TEASER * total[index]
-    )
+    if not teasers:
+        return set()
+    linked = _mass(page, page.link_chars)
+    total = _mass(page, [len(text) for text in page.texts])
+    return {index for index in teasers if linked[index] > _LINKS_OF_TEASER * total[index]}
 
 
 def _mass(page: Page, amounts: list[int]) -> list[int]:
     """Adds up an amount per block to one per container, with all it holds."""
-    mass = [0] * len(page.containers)
-    for block, amount in zip(page.blocks, amounts, strict=True):
-        mass[block.container] += amount
+    mass = [0] * len(page.parents)
+    for place, amount in zip(page.places, amounts, strict=True):
+        mass[place] += amount
     parents = page.parents
     for index in range(len(mass) - 1, 0, -1):  # children come after their parents
         if mass[index]:
@@ -116,16 +139,16 @@ def _mass(page: Page, amounts: list[int]) -> list[int]:
     return mass
 
 
-def _choose(page: Page, columns: list[int], allowed: list[bool], title: str) -> list[int]:
+def _choose(page: Page, columns: list[int], prose: list[int], allowed: list[bool], title: str) -> list[int]:
     """Indices of the blocks that are text of the page."""
+    rows = zip(allowed, page.texts, page.link_chars, columns, strict=True)
     good = [
-        allowed[i] and not _is_links(block) and not opens_boilerplate(block.text, columns[i])
-        for i, block in enumerate(page.blocks)
+        may and not _is_links(len(text), link_chars) and not opens_boilerplate(text, wide)
+        for may, text, link_chars, wide in rows
     ]
-    prose = [_prose(block, columns[i]) if good[i] else 0 for i, block in enumerate(page.blocks)]
-    inside = _inside(page, _main_container(page, prose))
-    linked = _link_lists(page)
-    kept = [i for i, b in enumerate(page.blocks) if good[i] and inside[b.container] and b.container not in linked]
+    own = [amount if fine else 0 for amount, fine in zip(prose, good, strict=True)]
+    outside = _outside(page, _main_container(page, own)) | _link_lists(page)
+    kept = [i for i, place in enumerate(page.places) if good[i] and place not in outside]
     return _with_headline(page, columns, good, _drop_empty_headings(page, _drop_related(page, kept)), title)
 
 
@@ -136,7 +159,7 @@ def _with_headline(page: Page, columns: list[int], good: list[bool], kept: list[
     """
     if not kept:
         return kept
-    heads = [i for i, block in enumerate(page.blocks) if block.tag == "h1" and good[i]]
+    heads = [i for i, tag in enumerate(page.tags) if tag == "h1" and good[i]]
     above = heads if len(heads) == 1 and heads[0] < kept[0] else []
     start = _headline(page, title, kept[0])
     lead = [i for i in range(start + 1, kept[0]) if good[i] and columns[i] >= _LEAD_COLUMNS]
@@ -149,21 +172,14 @@ def _headline(page: Page, title: str, end: int) -> int:
     folded = "".join(title.split()).lower()
     ranked = {"h1": end, "title": end, "h2": end}
     for i in window:
-        block = page.blocks[i]
-        text = "".join(block.text.split()).lower()
-        same = _MIN_TITLE <= len(text) <= len(folded) and text in folded
-        kind = block.tag if block.tag in ("h1", "h2") and not _is_links(block) else "title" if same else ""
+        text, tag = page.texts[i], page.tags[i]
+        own = "".join(text.split()).lower()
+        same = _MIN_TITLE <= len(own) <= len(folded) and own in folded
+        head = tag in ("h1", "h2") and not _is_links(len(text), page.link_chars[i])
+        kind = tag if head else "title" if same else ""
         if kind and ranked[kind] == end:
             ranked[kind] = i
     return next((i for i in ranked.values() if i < end), end)
-
-
-def _prose(block: Block, columns: int) -> int:
-    """How much a block counts as prose: its columns outside links; headings and tiny crumbs count nothing."""
-    if block.tag in HEADINGS:
-        return 0
-    free = columns * (len(block.text) - block.link_chars) // max(1, len(block.text))
-    return free if free >= 10 else 0
 
 
 def _main_container(page: Page, prose: list[int]) -> int:
@@ -172,39 +188,35 @@ def _main_container(page: Page, prose: list[int]) -> int:
     if not mass or not mass[0]:
         return -1
     best = _landmark(page, mass)
-    for index, container in enumerate(page.containers):
-        if container.parent == best and mass[index] >= _SHARE_OF_PROSE * mass[best] and not _is_line(container.tag):
+    for index in range(best + 1, len(mass)):
+        if (
+            page.parents[index] == best
+            and mass[index] >= _SHARE_OF_PROSE * mass[best]
+            and page.elements[index] not in _LINES
+        ):
             best = index
     return best
 
 
 def _landmark(page: Page, mass: list[int]) -> int:
     """The container to start from: a `main`, or the only sizeable `article`, else the outermost."""
-    for tag in ("main", "article"):
-        found = [i for i, c in enumerate(page.containers) if c.tag == tag and mass[i] >= _SHARE_OF_LANDMARK * mass[0]]
+    enough = _SHARE_OF_LANDMARK * mass[0]
+    for landmark in ("main", "article"):
+        found = [i for i, element in enumerate(page.elements) if element == landmark and mass[i] >= enough]
         if len(found) == 1:
             return found[0]
     return 0
 
 
-def _is_line(tag: str) -> bool:
-    return (
-        tag in HEADINGS or tag in _CELLS or tag in ("p", "li", "dd", "dt", "pre", "blockquote", "tr", "ul", "ol", "dl")
-    )
+def _outside(page: Page, main: int) -> set[int]:
+    """Containers that are neither the main one nor in it; none if the whole page is."""
+    inside = _within(page, {max(main, 0)})
+    return {index for index, is_inside in enumerate(inside) if not is_inside}
 
 
-def _inside(page: Page, main: int) -> list[bool]:
-    """For each container whether it is the main one or in it."""
-    if main <= 0:
-        return [True] * len(page.parents)
-    inside: list[bool] = []
-    for index, parent in enumerate(page.parents):
-        inside.append(index == main or (parent >= main and inside[parent]))
-    return inside
-
-
-def _is_links(block: Block) -> bool:
-    return block.link_chars > _MAX_LINK_SHARE * len(block.text)
+def _is_links(num_chars: int, link_chars: int) -> bool:
+    """Whether a text is one of links."""
+    return link_chars > _MAX_LINK_SHARE * num_chars
 
 
 def _link_lists(page: Page) -> set[int]:
@@ -212,12 +224,12 @@ def _link_lists(page: Page) -> set[int]:
     groups = _groups(page)
     chars: dict[int, int] = {}
     links: dict[int, int] = {}
-    for block in page.blocks:
-        group = groups[block.container]
+    for place, text, link_chars in zip(page.places, page.texts, page.link_chars, strict=True):
+        group = groups[place]
         if group >= 0:
-            chars[group] = chars.get(group, 0) + len(block.text)
-            links[group] = links.get(group, 0) + block.link_chars
-    bad = {group for group, total in chars.items() if links[group] > _MAX_LINK_SHARE * total}
+            chars[group] = chars.get(group, 0) + len(text)
+            links[group] = links.get(group, 0) + link_chars
+    bad = {group for group, total in chars.items() if _is_links(total, links[group])}
     return {index for index, group in enumerate(groups) if group in bad} if bad else set()
 
 
@@ -228,21 +240,20 @@ _IN_LISTS = frozenset(("li", "dd", "dt", "p", "div", "h2", "h3", "h4", "h5", "h6
 def _groups(page: Page) -> list[int]:
     """For each container the list that it is an item of, -1 if of none."""
     groups: list[int] = []
-    for index, (container, parent) in enumerate(zip(page.containers, page.parents, strict=True)):
-        tag = container.tag
+    for index, (tag, parent) in enumerate(zip(page.elements, page.parents, strict=True)):
         groups.append(index if tag in _LISTS else groups[parent] if tag in _IN_LISTS and parent >= 0 else -1)
     return groups
 
 
 def _drop_related(page: Page, kept: list[int]) -> list[int]:
     """Leaves out what follows a heading such as "Related articles" up to the next heading."""
-    related = [i for i, b in enumerate(page.blocks) if b.tag in HEADINGS and opens_related(b.text)]
+    related = [i for i, tag in enumerate(page.tags) if tag in HEADINGS and opens_related(page.texts[i])]
     if not related:
         return kept
-    headings = [i for i, block in enumerate(page.blocks) if block.tag in HEADINGS]
+    headings = [i for i, tag in enumerate(page.tags) if tag in HEADINGS]
     out: set[int] = set()
     for start in related:
-        out.update(range(start, next((i for i in headings if i > start), len(page.blocks))))
+        out.update(range(start, next((i for i in headings if i > start), len(page.tags))))
     return [i for i in kept if i not in out]
 
 
@@ -252,7 +263,7 @@ def _drop_empty_headings(page: Page, kept: list[int]) -> list[int]:
     pending_level = 0  # lowest level of the content seen after this position; 0 is text
     has_text = False
     for i in reversed(kept):
-        tag = page.blocks[i].tag
+        tag = page.tags[i]
         if tag not in HEADINGS:
             has_text, pending_level = True, 0
         else:

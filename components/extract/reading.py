@@ -107,7 +107,8 @@ def _read(html: str, url: str, headers: Mapping[str, str], form: str, links: boo
 def _title(facts: Facts, choice: Choice) -> str:
     """The main heading if the page's title begins with it, else the shared title, else the title without the site."""
     own = facts.title
-    heads = [" ".join(block.text.split()) for block in choice.page.blocks if block.tag == "h1"]
+    blocks = zip(choice.page.tags, choice.page.texts, strict=True)
+    heads = [" ".join(text.split()) for tag, text in blocks if tag == "h1"]
     for head in heads:
         if head and own.lower().startswith(head.lower()):
             return head
@@ -126,16 +127,11 @@ def _date(facts: Facts, url: str, choice: Choice) -> str:
 
 def _shown_date(choice: Choice) -> str:
     """A date that is announced in a short line anywhere, or stands alone in one near the beginning of the text."""
-    blocks, kept = choice.page.blocks, choice.kept
-    lines = [line for block in blocks if len(line := block.text) <= _SHORT_CHARS] + choice.page.passed
-    first = kept[0] if kept else 0
-    near = blocks[max(0, first - _NEAR_BLOCKS) : first + _NEAR_BLOCKS]
-    found = date_by_cue(lines)
+    texts, passed = choice.page.texts, choice.page.passed
+    first = choice.kept[0] if choice.kept else 0
+    near = texts[max(0, first - _NEAR_BLOCKS) : first + _NEAR_BLOCKS]
+    found = date_by_cue([text for text in texts if len(text) <= _SHORT_CHARS] + passed)
     return found or next(
-        (
-            date
-            for line in [b.text for b in near] + choice.page.passed
-            if len(line) <= _SHORT_CHARS and (date := parse_date(line))
-        ),
+        (date for line in near + passed if len(line) <= _SHORT_CHARS and (date := parse_date(line))),
         "",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from components.extract.blocks import HEADINGS, Block, Page
+from components.extract.blocks import HEADINGS, Page
 
 _CELLS = frozenset(("td", "th"))
 _LISTS = frozenset(("ul", "ol", "menu", "dir"))
@@ -29,15 +29,14 @@ def render(page: Page, kept: Sequence[int], form: str = "plain") -> str:
     lines: list[str] = []
     last: tuple[str, int] = ("", -1)
     for i in kept:
-        block = page.blocks[i]
-        parent = page.containers[block.container].parent
-        if block.tag in _CELLS and last[0] in _CELLS and last[1] == parent:
-            lines[-1] += f" | {block.text}"
-        elif block.tag == "dd" and last == ("dt", parent) and len(lines[-1]) <= _MAX_TERM_CHARS:
-            lines[-1] += ("" if lines[-1].endswith((":", "\uff1a")) else ":") + f" {block.text}"
+        text, tag, parent = page.texts[i], page.tags[i], page.parents[page.places[i]]
+        if tag in _CELLS and last[0] in _CELLS and last[1] == parent:
+            lines[-1] += f" | {text}"
+        elif tag == "dd" and last == ("dt", parent) and len(lines[-1]) <= _MAX_TERM_CHARS:
+            lines[-1] += ("" if lines[-1].endswith((":", "\uff1a")) else ":") + f" {text}"
         else:
-            lines.append(block.text)
-        last = (block.tag, parent)
+            lines.append(text)
+        last = (tag, parent)
     return "\n".join(lines)
 
 
@@ -47,65 +46,65 @@ def _markdown(page: Page, kept: Sequence[int]) -> str:
     last_kind = ""
     last_row = last_item = -1
     for i in kept:
-        block = page.blocks[i]
-        kind = _kind(page, block)
-        row = page.containers[block.container].parent
+        text, item, row = page.texts[i], _item(page, i), page.parents[page.places[i]]
+        kind = _kind(page.tags[i], item)
         if kind == "row" and last_kind == "row" and row == last_row:
-            parts[-1] += f" | {_one_line(block.text)}"
+            parts[-1] += f" | {_one_line(text)}"
             continue
-        if kind == "item" and last_kind == "item" and _item(page, block) == last_item:
-            parts.append("\n  " + block.text.replace("\n", "\n  "))  # a further paragraph of one item
+        if kind == "item" and last_kind == "item" and item == last_item:
+            parts.append("\n  " + text.replace("\n", "\n  "))  # a further paragraph of one item
             continue
         if parts:
             parts.append("\n" if kind == last_kind and kind in ("row", "item") else "\n\n")
-        parts.append(_marked(page, block, kind))
-        last_kind, last_row, last_item = kind, row, _item(page, block)
+        parts.append(_marked(page, i, kind))
+        last_kind, last_row, last_item = kind, row, item
     return "".join(parts)
 
 
-def _kind(page: Page, block: Block) -> str:
-    if block.tag in HEADINGS:
+def _kind(tag: str, item: int) -> str:
+    if tag in HEADINGS:
         return "heading"
-    if block.tag == "pre":
+    if tag == "pre":
         return "code"
-    if block.tag in _CELLS:
+    if tag in _CELLS:
         return "row"
-    return "item" if _item(page, block) >= 0 else "text"
+    return "item" if item >= 0 else "text"
 
 
-def _item(page: Page, block: Block) -> int:
+def _item(page: Page, block: int) -> int:
     """The list item that a block stands in, -1 if in none."""
-    index = block.container
+    index = page.places[block]
     while index >= 0:
-        tag = page.containers[index].tag
-        if tag == "li":
+        element = page.elements[index]
+        if element == "li":
             return index
-        if tag not in ("p", "div", "section"):
+        if element not in ("p", "div", "section"):
             return -1
-        index = page.containers[index].parent
+        index = page.parents[index]
     return -1
 
 
-def _marked(page: Page, block: Block, kind: str) -> str:
+def _marked(page: Page, block: int, kind: str) -> str:
+    text = page.texts[block]
     if kind == "heading":
-        return f"{'#' * int(block.tag[1])} {_one_line(block.text)}"
+        return f"{'#' * int(page.tags[block][1])} {_one_line(text)}"
     if kind == "code":
-        fence = "```" if "```" not in block.text else "~~~~"
-        return f"{fence}\n{block.text}\n{fence}"
+        fence = "```" if "```" not in text else "~~~~"
+        return f"{fence}\n{text}\n{fence}"
     if kind == "row":
-        return _one_line(block.text)
+        return _one_line(text)
     if kind == "item":
         indent = "  " * (_depth(page, block) - 1)
-        return f"{indent}- " + block.text.replace("\n", f"\n{indent}  ")
-    return block.text
+        return f"{indent}- " + text.replace("\n", f"\n{indent}  ")
+    return text
 
 
-def _depth(page: Page, block: Block) -> int:
+def _depth(page: Page, block: int) -> int:
     """How many lists a block stands in."""
-    depth, index = 0, block.container
+    depth, index = 0, page.places[block]
     while index >= 0:
-        depth += page.containers[index].tag in _LISTS
-        index = page.containers[index].parent
+        depth += page.elements[index] in _LISTS
+        index = page.parents[index]
     return max(depth, 1)
 
 

@@ -123,13 +123,14 @@ def test_cells_of_a_row_stand_in_one_line() -> None:
 
 
 def test_preformatted_text_keeps_its_lines_and_indentation() -> None:
-    html = f"<body>{paragraphs(ENGLISH)}<pre>\nfor x in y:\n    print(x)  \n</pre></body>"
-    assert lines_of(html)[-2:] == ["for x in y:", "    print(x)"]
+    html = f"<body>{paragraphs(ENGLISH)}<pre>\nfor x in y:\n    print(x)  \n</pre><p>It is\n  done.</p></body>"
+    assert lines_of(html)[-3:] == ["for x in y:", "    print(x)", "It is done."]
 
 
 def test_whitespace_and_entities_are_read_as_a_browser_shows_them() -> None:
     html = "<body><p>Fish&nbsp;&amp;\n\t chips &lt;3<b> and</b> <i>peas</i>&#33; They are served hot.</p></body>"
     assert lines_of(html) == ["Fish & chips <3 and peas! They are served hot."]
+    assert lines_of("<body><p>They are  served   cold.</p></body>") == ["They are served cold."]
 
 
 def test_links_inside_a_paragraph_stay_and_lists_of_links_go() -> None:
@@ -200,11 +201,27 @@ def test_hidden_elements_are_not_text() -> None:
     assert lines_of(f"<body>{paragraphs(ENGLISH)}{hidden}</body>") == ENGLISH
 
 
+@pytest.mark.parametrize(
+    ("between", "lines"),
+    [("<div></div>", 2), ("<div class=x><p></p></div>", 2), ("<div hidden></div>", 1), ("<span></span>", 1)],
+)
+def test_an_empty_block_ends_a_line_unless_it_is_hidden(between: str, lines: int) -> None:
+    first, second = "The first half of what is said here,", "and the second half of it."
+    text = f"{first}\n{second}" if lines == 2 else f"{first} {second}"
+    assert lines_of(f"<body>{paragraphs(ENGLISH)}{first} {between}{second}") == [*ENGLISH, *text.split("\n")]
+
+
 def test_a_page_that_calls_its_own_text_boilerplate_is_believed_to_have_text() -> None:
     html = (
         f"<body><div class='print share'>{paragraphs(ENGLISH)}</div><div class=menu><p>Menu of today</p></div></body>"
     )
     assert lines_of(html) == ENGLISH
+
+
+def test_an_article_is_text_whatever_else_it_calls_itself() -> None:
+    html = f"<body><div>{paragraphs(ENGLISH)}</div><{{0}} class=promo><p>{LEAD}</p></{{0}}></body>"
+    assert lines_of(html.format("article")) == [*ENGLISH, LEAD]
+    assert lines_of(html.format("section")) == ENGLISH
 
 
 def test_a_page_whose_text_stands_in_an_aside_is_not_empty() -> None:
