@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score
 
-from components.classify.baselines import accuracy, bag_of_words, macro_f1, most_frequent
+from components.classify.baselines import accuracy, bag_of_words, lead, macro_f1, most_frequent
 from components.classify.config import ClassifyConfig, EvaluateClassifierConfig
 from components.classify.data import lay_out, read_classifier, read_examples, read_labels
 from components.classify.evaluate import evaluate_classifier
@@ -22,7 +24,7 @@ from components.model.huggingface import load_classifier, save_model
 from components.model.transformer import Transformer
 from components.tokenizer.load import TextTokenizer
 from tests.components.classify.conftest import CONFIG, SHAPE
-from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, left_out
+from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, hand_over, left_out
 
 
 def start(config, base, texts, folder):
@@ -101,6 +103,12 @@ def test_a_batch_that_is_left_out_names_its_texts(guarded_run, base, texts):
     assert [rows[name].text for name in task.documents(2)] == read
 
 
+@pytest.mark.slow  # two processes that import DeepSpeed
+def test_one_rank_goes_on_from_two_at_zero_3(base, texts, tmp_path):
+    still = dataclasses.replace(CONFIG, dropout=0.0)
+    hand_over(lambda config, folder: start(config, base, texts, folder), still, tmp_path)
+
+
 def test_padding_changes_no_score(trained, texts):
     folder = trained[1] / "model"
     examples = read_examples(texts / "held_out.arrow", ["bad", "good"], TextTokenizer.from_folder(folder), 32)
@@ -143,10 +151,50 @@ def test_it_is_judged_beside_a_bag_of_words_and_the_most_frequent_label(trained,
     asked = read_labelled(texts / "held_out.arrow")
     assert [row["label"] for row in predictions] == [row.label for row in asked]
     right = sum(row["label"] == row["said"] for row in predictions) / len(asked)
-    assert metrics["accuracy"] == scores["classifier"]["accuracy"] == right == trained[0]["val_accuracy"]
+    assert metrics["accuracy"] == scores["classifier"]["accuracy"] == right
     assert metrics["bag_of_words_accuracy"] == 1.0
     assert 0.3 < metrics["majority_accuracy"] < 0.7
-    assert [row[0] for row in table["rows"]] == ["classifier", "bag of words", "most frequent label"]
+    assert [row[0] for row in table["rows"]] == ["pre-trained encoder", "bag of words", "most frequent label"]
+
+
+def test_the_same_shape_from_scratch_is_judged_beside_it_on_the_same_texts(trained, base, texts, tmp_path):
+    unlearned = dataclasses.replace(CONFIG.training, steps=1, warmup_steps=0, lr=1e-9)
+    _, scratch = start(dataclasses.replace(CONFIG, scratch=True, training=unlearned), base, texts, tmp_path / "one")
+    context = local_context("evaluate_classifier", tmp_path)
+    metrics = evaluate_classifier(context, EvaluateClassifierConfig(), trained[1], texts, scratch)
+    [table] = json.loads((context.output / "tables.json").read_text())
+    names = ["pre-trained encoder", "encoder from scratch", "bag of words", "most frequent label"]
+    assert [row[0] for row in table["rows"]] == names
+    assert metrics["scratch_accuracy"] < 0.8
+    assert metrics["scratch_lead"] == pytest.approx(metrics["accuracy"] - metrics["scratch_accuracy"])
+    assert metrics["scratch_lead"] > 1.96 * metrics["scratch_lead_error"] > 0
+
+
+def test_from_scratch_takes_the_shape_alone_and_pretrained_the_weights_too(base, texts, tmp_path):
+    still = dataclasses.replace(CONFIG.training, steps=1, warmup_steps=0, lr=1e-9)
+    given = load_file(base / "model" / "model.safetensors")
+    for scratch in (False, True):
+        config = dataclasses.replace(CONFIG, scratch=scratch, training=still)
+        _, output = start(config, base, texts, tmp_path / str(scratch))
+        found = load_file(output / "model" / "model.safetensors")
+        name = "bert.embeddings.word_embeddings.weight"
+        assert found[name].shape == given[name].shape
+        assert torch.allclose(found[name], given[name], atol=1e-6) is not scratch
+
+
+def test_fine_tuning_reads_no_held_out_text(trained, base, texts, tmp_path):
+    names = ("train.arrow", "validation.arrow", "labels.json")
+    for name in names:
+        (tmp_path / name).write_bytes((texts / name).read_bytes())
+    metrics, _ = start(CONFIG, base, tmp_path, tmp_path / "run")
+    assert metrics["val_accuracy"] == trained[0]["val_accuracy"]
+
+
+def test_a_lead_is_taken_text_by_text():
+    labels = ["a", "b", "a", "b"]
+    assert lead(["a", "b", "a", "a"], ["a", "a", "b", "b"], labels) == pytest.approx(
+        (0.25, np.std([0, 1, 1, -1], ddof=1) / 2)
+    )
 
 
 def test_f1_and_accuracy_are_those_of_scikit_learn():
@@ -195,7 +243,7 @@ def test_what_it_reads_is_kept_with_it(trained):
     [
         lambda: ClassifyConfig(max_length=2),
         lambda: ClassifyConfig(dropout=1.0),
-        lambda: ClassifyConfig(held_out_texts=0),
+        lambda: ClassifyConfig(validation_texts=0),
         lambda: EvaluateClassifierConfig(texts=1),
         lambda: EvaluateClassifierConfig(ngrams=0),
         lambda: EvaluateClassifierConfig(micro_batch=0),
