@@ -9,13 +9,15 @@ import shutil
 import pytest
 import torch
 
-from components.context import local_context
+from components.channel import Channel
+from components.context import Rank, local_context
 from components.errors import StepError
 from components.model.config import ModelConfig
 from components.model.external import ExternalModel
 from components.model.huggingface import copy_tokenizer, load_transformer
 from components.model.language import load_language_model
 from components.pretrain.step import pretrain
+from components.pretrain.worker import _costs
 from components.tokenizer.load import TextTokenizer
 from tests.components.pretrain.conftest import CONFIG
 
@@ -78,6 +80,19 @@ def test_a_foreign_type_learns_writes_and_stays_what_it_is(neox, world, tmp_path
     assert (AutoModelForCausalLM.from_pretrained(output / "model")(tokens).logits - model(tokens)).abs().max() < 1e-5
     samples = json.loads((output / "samples.json").read_text(encoding="utf-8"))["samples"]
     assert [sample["prompt"] for sample in samples] == list(CONFIG.samples)
+
+
+def test_its_arithmetic_feeds_the_metrics_or_a_sentence_says_why_not(neox, world, tmp_path):
+    model, rank = load_language_model(neox), Rank(0, 1, 0, "cpu", Channel(tmp_path))
+    layers, projected = 2 * (4 * 32 * 32 + 2 * 32 * 64), model.config.vocab_size * 32
+    assert _costs(model, 40, rank) == {
+        "palm": 6 * (layers + projected) + 12 * 2 * 32 * 40,
+        "causal": 6 * (layers + projected) + 6 * 2 * 32 * 40,
+    }
+    model.inner.config.layer_types = ["linear_attention"] * 2
+    assert _costs(model, 40, rank) == {}
+    [line] = (tmp_path / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["text"].startswith("mfu is left out: the arithmetic of a token is not known, for it has")
 
 
 def test_rows_longer_than_the_model_reads_are_refused_before_ranks_start(neox, world, tmp_path):

@@ -234,7 +234,7 @@ def test_ranks_refuse_together_what_only_one_of_them_would(rank, tmp_path):
     """The gradient is as ever, so only the loss of both together tells the rank whose rows are in order."""
     oracle = train_one_sided(GUARDED, tmp_path / "one", rank)
     context = local_context("one-sided", tmp_path / "two")
-    config = dataclasses.replace(GUARDED, engine="deepspeed", zero_stage=1, ranks=2)
+    config = dataclasses.replace(GUARDED, engine="deepspeed", zero_stage=1, ranks=2, hang_timeout_s=30.0)
     result = context.launch(partial(train_one_sided, config, context.scratch), 2)
     assert result["skipped"] == oracle["skipped"] == 1
     [record] = map(json.loads, (context.scratch / "quarantine.jsonl").read_text().splitlines())
