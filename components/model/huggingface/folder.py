@@ -18,7 +18,7 @@ from components.model.config import ModelConfig
 from components.model.encoder_decoder import EncoderDecoder
 from components.model.heads import ClassifierModel, ScalarModel
 from components.model.huggingface.configs import OWN_TYPE, kind_for, read_values, unlike, unusable, write_values
-from components.model.huggingface.forms import Weights, to_ours, to_theirs
+from components.model.huggingface.forms import Ours, Weights, to_theirs
 from components.model.huggingface.kinds import BY_TYPE, CLASSIFIER, LANGUAGE, SCALAR, Kind
 from components.model.huggingface.weights import FolderWeights, Renamed, write_weights
 from components.model.transformer import Transformer
@@ -184,21 +184,18 @@ def to_hugging_face(config: ModelConfig, state: Weights) -> dict[str, Tensor]:
     return tensors
 
 
-def from_hugging_face(config: ModelConfig, tensors: Weights, wanted: Iterable[str]) -> dict[str, Tensor]:
-    """Hugging Face's weights as ours, fp32. The inverse of `to_hugging_face`.
+def from_hugging_face(config: ModelConfig, tensors: Weights, wanted: Iterable[str]) -> Weights:
+    """Hugging Face's weights as ours, each read when it is asked for. The inverse of `to_hugging_face`.
 
     Args:
         config: Shape of the model.
         tensors: Their weights.
         wanted: Names of our parameters.
-
-    Raises:
-        KeyError: If one is not there.
     """
     names = list(wanted)
     kind, _ = kind_for(config, head_of(names))
     assert kind is not None
-    return to_ours(config, kind.rules, tensors, names)[0]
+    return Ours(config, kind.rules, tensors, names)
 
 
 def generation_values(tokenizer: Path) -> dict[str, object]:
@@ -266,15 +263,20 @@ def _load(folder: Path, build: Callable[[ModelConfig], M], head: str, fits: Call
     wanted = list(model.state_dict())
     try:
         if kind is None:
-            state = {name: tensors[name] for name in wanted}
+            ready = _ready(tensors, wanted)
         else:
-            state, used = to_ours(config, kind.rules, tensors, wanted)
-            _check_rest(folder, kind, tensors, used)
-        ready = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
+            ours = Ours(config, kind.rules, tensors, wanted)
+            ready = _ready(ours, wanted)
+            _check_rest(folder, kind, tensors, ours.used)
         model.load_state_dict(ready, assign=True)
     except (KeyError, RuntimeError) as error:
         raise unusable(folder, f"has weights that do not fit its config.json as {head} model ({error})") from error
     return model.requires_grad_(True)
+
+
+def _ready(weights: Weights, names: Iterable[str]) -> dict[str, Tensor]:
+    """Weights for a model of ours to take over as they are."""
+    return {name: weights[name].to(torch.float32).contiguous() for name in names}
 
 
 def _open(folder: Path) -> tuple[Kind | None, ModelConfig, Weights]:

@@ -10,7 +10,7 @@ Shapes: D model width, F feed-forward width, H query heads, K key-value heads, C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -88,31 +88,38 @@ def to_theirs(config: ModelConfig, rules: Sequence[Rule], state: Weights) -> dic
     return tensors
 
 
-def to_ours(
-    config: ModelConfig, rules: Sequence[Rule], tensors: Weights, wanted: Sequence[str]
-) -> tuple[dict[str, Tensor], set[str]]:
-    """Renames and joins their weights into ours. The inverse of `to_theirs`.
+class Ours(Mapping[str, Tensor]):
+    """Their weights renamed and joined into ours, each when it is asked for. The inverse of `to_theirs`.
 
     Args:
         config: Shape of the model.
         rules: Of their class.
-        tensors: Their weights.
+        tensors: Their weights; who asks for one of ours that needs one which is not there gets a KeyError.
         wanted: Names of all our parameters.
 
-    Returns:
-        Our weights, and the names of those of theirs that went into them.
-
     Raises:
-        KeyError: If one that is needed is not there.
+        KeyError: If the tables have no place for one of them.
     """
-    table = links(config, rules)
-    state: dict[str, Tensor] = {}
-    used: set[str] = set()
-    for name in wanted:
-        link = table[name]
-        state[name] = link.form.join(config, [tensors[other] for other in link.theirs])
-        used.update(link.theirs)
-    return state, used
+
+    def __init__(self, config: ModelConfig, rules: Sequence[Rule], tensors: Weights, wanted: Iterable[str]) -> None:
+        table = links(config, rules)
+        self._links = {name: table[name] for name in wanted}
+        self._config, self._tensors = config, tensors
+
+    @property
+    def used(self) -> set[str]:
+        """Names of those of theirs that go into ours."""
+        return {name for link in self._links.values() for name in link.theirs}
+
+    def __getitem__(self, name: str) -> Tensor:
+        link = self._links[name]
+        return link.form.join(self._config, [self._tensors[other] for other in link.theirs])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._links)
+
+    def __len__(self) -> int:
+        return len(self._links)
 
 
 def _numbers(config: ModelConfig, name: str) -> range:

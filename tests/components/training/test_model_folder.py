@@ -32,6 +32,12 @@ OWN = dataclasses.replace(LLAMA, positions="sinusoidal")
 LABELS = ("bad", "fair", "good")
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Models of transformers draw from torch's global generator."""
+    torch.manual_seed(5)
+
+
 def drawn(model):
     """The model with every parameter drawn, zeros and ones too: a mistake in any of them shows."""
     generator = torch.Generator().manual_seed(3)
@@ -99,6 +105,14 @@ def test_what_is_read_has_the_bits_of_what_was_written(build, tmp_path, byte_tok
     files, weights = put(drawn(build()), byte_tokenizer, tmp_path)
     back = files.read(tmp_path)
     assert set(weights) <= set(back)
+    assert all(torch.equal(back[key], weight) for key, weight in weights.items())
+
+
+@pytest.mark.parametrize("config", [LLAMA, OWN])
+def test_a_weight_is_read_when_it_is_asked_for_and_no_other_is_held(config, tmp_path, byte_tokenizer):
+    files, _ = put(Transformer(config), byte_tokenizer, tmp_path)
+    back = files.read(tmp_path)
+    _, weights = put(drawn(Transformer(config)), byte_tokenizer, tmp_path)
     assert all(torch.equal(back[key], weight) for key, weight in weights.items())
 
 
