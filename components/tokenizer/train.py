@@ -34,7 +34,7 @@ TIE = "\u203f"
 NEVER = -1e6
 """Score of what a most probable cut must not hold: the special tokens."""
 
-_FEED_CHARS = 100_000
+_FEED_CHARS = 10_000  # the library holds 256 texts that it has not read
 _FIRST, _INSIDE = 0xF0000, 0xF0100  # letters for bytes at the beginning of a piece, and further on; private to training
 
 

@@ -2,15 +2,16 @@
 
 memory_help.py make FOLDER COUNT          writes COUNT documents, a fifth of them copies or look-alikes
 memory_help.py grow FOLDER MEGABYTES      writes one shard of English and Chinese whose vocabulary never ends
-memory_help.py STEP FOLDER                runs a step; prints peak MB
+memory_help.py STEP FOLDER [TABLE_BYTES]  runs a step; prints peak MB
 
-Steps over the first corpus: `score`, `clean`, `sketch`, `dedup`, `decontaminate`. Over the second: `count`, which is a
-worker of the tokenizer step, and `bpe`, `wordpiece`, `unigram`, `word`, `character`, which is that step as a whole.
+Steps over the first corpus: `ingest`, `score`, `clean`, `sketch`, `dedup`, `decontaminate`, `quality`. Over the second:
+`count`, a worker of the tokenizer step, and `bpe`, `wordpiece`, `unigram`, `word`, `character`, that step as a whole.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from made_texts import edited, make_document, make_text, write_artifact
 
 from components.context import local_context
-from components.documents import Document, ShardWriter
+from components.documents import Document, ShardWriter, read_documents
 from components.tokenizer.config import KINDS, TokenizerConfig
 
 
@@ -26,6 +27,9 @@ def make(folder: Path, count: int) -> None:
     write_artifact(folder / "documents", [_document(number) for number in range(count)], 2)
     items = [f'{{"text": "{make_text("en", 10_000_000 + number, 200)}"}}\n' for number in range(200)]
     (folder / "items.jsonl").write_text("".join(items), encoding="utf-8")
+    with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
+        for document in read_documents(folder / "documents"):
+            file.write(json.dumps({"text": document.text, "url": document.url}, ensure_ascii=False) + "\n")
 
 
 def _document(number: int) -> Document:
@@ -63,7 +67,7 @@ def _chinese_runs(number: int, draw: random.Random) -> str:
     return "，".join(text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)]))
 
 
-def run(step: str, folder: Path) -> None:
+def run(step: str, folder: Path, table_bytes: int = 500_000) -> None:
     context = local_context(step, folder / step)
     if step == "count":
         from components.tokenizer.counting import Share, count_share
@@ -73,7 +77,17 @@ def run(step: str, folder: Path) -> None:
     elif step in KINDS:
         from components.tokenizer.step import tokenizer
 
-        tokenizer(context, TokenizerConfig(2048, kind=step, table_bytes=500_000), folder / "documents")
+        tokenizer(context, TokenizerConfig(2048, kind=step, table_bytes=table_bytes), folder / "documents")
+    elif step == "ingest":
+        from components.ingest.config import IngestFilesConfig
+        from components.ingest.step import ingest_files
+
+        ingest_files(context, IngestFilesConfig((str(folder / "rows.jsonl"),), piece_mib=1))
+    elif step == "quality":
+        from components.quality.config import QualityConfig
+        from components.quality.step import quality
+
+        quality(context, QualityConfig(max_examples=500), folder / "score" / "output")
     elif step == "score":
         from components.score.config import ScoreConfig
         from components.score.step import score
@@ -115,5 +129,5 @@ if __name__ == "__main__":
     if sys.argv[1] in ("make", "grow"):
         {"make": make, "grow": grow}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
     else:
-        run(sys.argv[1], Path(sys.argv[2]))
+        run(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))
         print(peak_mb())
