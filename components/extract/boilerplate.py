@@ -132,11 +132,12 @@ def opens_boilerplate(line: str, columns: int) -> bool:
     """Tells whether a line of the page, `columns` wide (a hanzi takes two), is a phrase that boilerplate opens with."""
     if columns > 2 * OPENING_COLUMNS:
         return False
+    has_hanzi = columns > len(line)
     # In small letters the pattern needs no folding of case, with which it takes three times as long.
     line = line.lower()
     if "all rights reserved" in line or "accept our cookie" in line:
         return True
-    if not line.isascii() and (any(phrase in line for phrase in _ANYWHERE) or len(_TOLD.findall(line)) > 1):
+    if has_hanzi and (any(phrase in line for phrase in _ANYWHERE) or len(_TOLD.findall(line)) > 1):
         return True
     return columns <= OPENING_COLUMNS and _OPENINGS.match(line) is not None
 

@@ -147,8 +147,9 @@ def _choose(page: Page, columns: list[int], prose: list[int], allowed: list[bool
         for may, text, link_chars, wide in rows
     ]
     own = [amount if fine else 0 for amount, fine in zip(prose, good, strict=True)]
-    outside = _outside(page, _main_container(page, own)) | _link_lists(page)
-    kept = [i for i, place in enumerate(page.places) if good[i] and place not in outside]
+    inside = _within(page, {_main_container(page, own)})
+    linked = _link_lists(page)
+    kept = [i for i, place in enumerate(page.places) if good[i] and inside[place] and place not in linked]
     return _with_headline(page, columns, good, _drop_empty_headings(page, _drop_related(page, kept)), title)
 
 
@@ -183,10 +184,10 @@ def _headline(page: Page, title: str, end: int) -> int:
 
 
 def _main_container(page: Page, prose: list[int]) -> int:
-    """The deepest container that holds most of the prose; -1 for the whole page."""
+    """The deepest container that holds most of the prose; the whole page if there is none."""
     mass = _mass(page, prose)
     if not mass or not mass[0]:
-        return -1
+        return 0
     best = _landmark(page, mass)
     for index in range(best + 1, len(mass)):
         if (
@@ -206,12 +207,6 @@ def _landmark(page: Page, mass: list[int]) -> int:
         if len(found) == 1:
             return found[0]
     return 0
-
-
-def _outside(page: Page, main: int) -> set[int]:
-    """Containers that are neither the main one nor in it; none if the whole page is."""
-    inside = _within(page, {max(main, 0)})
-    return {index for index, is_inside in enumerate(inside) if not is_inside}
 
 
 def _is_links(num_chars: int, link_chars: int) -> bool:
