@@ -39,7 +39,7 @@ def growing(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 @pytest.mark.slow
 def test_peak_memory_does_not_go_with_the_corpus(corpora: dict[int, Path]) -> None:
-    for step in ("score", "clean", "sketch", "dedup", "decontaminate"):
+    for step in ("score", "quality", "clean", "sketch", "dedup", "decontaminate"):
         small, large = (float(call(step, corpora[size])) for size in SIZES)
         print(f"{step}: {small:.0f} MB for {SIZES[0]:,} documents, {large:.0f} MB for {SIZES[1]:,}")
         assert large <= 1.2 * small

@@ -4,14 +4,13 @@ memory_help.py make FOLDER COUNT          writes COUNT documents, a fifth of the
 memory_help.py grow FOLDER MEGABYTES      writes one shard of English and Chinese whose vocabulary never ends
 memory_help.py STEP FOLDER [TABLE_BYTES]  runs a step; prints peak MB
 
-Steps over the first corpus: `ingest`, `score`, `clean`, `sketch`, `dedup`, `decontaminate`, `quality`. Over the second:
-`count`, a worker of the tokenizer step, and `bpe`, `wordpiece`, `unigram`, `word`, `character`, that step as a whole.
+Steps over the first corpus: `score`, `quality`, `clean`, `sketch`, `dedup`, `decontaminate`. Over the second: `count`,
+a worker of the tokenizer step, and `bpe`, `wordpiece`, `unigram`, `word`, `character`, that step as a whole.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from made_texts import edited, make_document, make_text, write_artifact
 
 from components.context import local_context
-from components.documents import Document, ShardWriter, read_documents
+from components.documents import Document, ShardWriter
 from components.tokenizer.config import KINDS, TokenizerConfig
 
 
@@ -27,9 +26,6 @@ def make(folder: Path, count: int) -> None:
     write_artifact(folder / "documents", [_document(number) for number in range(count)], 2)
     items = [f'{{"text": "{make_text("en", 10_000_000 + number, 200)}"}}\n' for number in range(200)]
     (folder / "items.jsonl").write_text("".join(items), encoding="utf-8")
-    with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
-        for document in read_documents(folder / "documents"):
-            file.write(json.dumps({"text": document.text, "url": document.url}, ensure_ascii=False) + "\n")
 
 
 def _document(number: int) -> Document:
@@ -78,16 +74,12 @@ def run(step: str, folder: Path, table_bytes: int = 500_000) -> None:
         from components.tokenizer.step import tokenizer
 
         tokenizer(context, TokenizerConfig(2048, kind=step, table_bytes=table_bytes), folder / "documents")
-    elif step == "ingest":
-        from components.ingest.config import IngestFilesConfig
-        from components.ingest.step import ingest_files
-
-        ingest_files(context, IngestFilesConfig((str(folder / "rows.jsonl"),), piece_mib=1))
     elif step == "quality":
         from components.quality.config import QualityConfig
         from components.quality.step import quality
 
-        quality(context, QualityConfig(max_examples=500), folder / "score" / "output")
+        items = folder / "items.jsonl"
+        quality(context, QualityConfig(), folder / "score" / "output", positives=items, negatives=items)
     elif step == "score":
         from components.score.config import ScoreConfig
         from components.score.step import score
