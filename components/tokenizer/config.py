@@ -28,7 +28,7 @@ class TokenizerConfig:
         train_bytes: Train on at most so many UTF-8 bytes of text: the documents of smallest id, which is a hash, hence
             a fair sample.
         min_frequency: What is seen fewer times (a pair of "bpe" and "wordpiece", a whole token of the other kinds)
-            does not become a token.
+            does not become a token; of a sample, see `table_bytes`, what is estimated to be.
         kind: "bpe" (byte-level, the default and the only one with the fast encoder), "unigram", "wordpiece" (longest
             match first), "word" (words of the corpus, others by their bytes) or "character".
         segmenter: Where kind "word" finds Chinese words: "none" takes every character for one, "jieba" cuts the

@@ -1,9 +1,10 @@
-"""Counts the pieces of the training text: in parallel over shards, in flat memory, exact.
+"""Counts the pieces of the training text: in parallel over shards, in flat memory, exactly.
 
 Everything a tokenizer is trained from is one table of (piece, count), and the table does not depend on the order of
 documents, on shards or on workers: that is why the vocabulary does not either. A worker counts the documents of one
 shard and writes its pieces in order; when it holds too many it writes what it has and starts a new table. The sorted
-tables are then added up by merging, with one batch of each in memory.
+tables are then added up by merging, with one batch of each in memory. A table that is too large for the trainer, which
+holds it in memory, gives way to a sample that stands for it.
 
 `train_bytes` is spent on the documents of smallest id, shard after shard. That needs the size of the text of every
 shard first, which Arrow knows from its offsets.
