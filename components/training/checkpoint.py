@@ -283,11 +283,12 @@ def _digest(manifest: Mapping[str, object]) -> str:
 
 
 def _gather_bytes(engine: Engine, state: Tensor) -> Tensor:
-    """Stacks a uint8 tensor of equal length over ranks; bytes are exact in the float64 sums of the interface."""
-    size = len(state)
-    values = [0.0] * (size * engine.world_size)
-    values[engine.rank * size : (engine.rank + 1) * size] = [float(byte) for byte in state.tolist()]
-    return torch.tensor(engine.sum_over_ranks(values)).to(torch.uint8).view(engine.world_size, size)
+    """Stacks a uint8 tensor of equal length over ranks, four bytes at a time: exact in the sums of the interface."""
+    words = state.view(torch.int32)
+    values = torch.zeros(engine.world_size, len(words), dtype=torch.float64)
+    values[engine.rank] = words
+    total = torch.tensor(engine.sum_over_ranks(values.view(-1).tolist()), dtype=torch.float64)
+    return total.to(torch.int32).view(torch.uint8).view(engine.world_size, len(state))
 
 
 def _folders(folder: Path) -> list[Path]:

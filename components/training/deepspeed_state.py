@@ -9,9 +9,9 @@ to one exact version, and the tests train, save and load at every stage.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,8 +20,12 @@ from torch import Tensor, nn
 
 from components.training.engine import named_buffers, trainable
 from components.training.matrices import Cut, cut_out, join
-from components.training.muon import HybridMuon, Layout, Share
+from components.training.muon import HybridMuon, Share
 from components.training.optim import cpu_copy, moments_of, restore_moment, saved_moment, start_state
+from components.training.partitions import Spread, collect, spread_flat, spread_split
+
+MASTERS = ""
+"""In place of a moment's name: the weights that the optimizer steps."""
 
 
 class NamedState:
@@ -60,11 +64,11 @@ class NamedState:
 
     def weights(self, keep: bool) -> dict[str, Tensor]:
         """See `Engine.full_weights`."""
-        weights = {}
+        weights = self._collected(MASTERS, keep) if self._has_masters else {}
         for name, parameter in self._model.named_parameters():
-            whole = self._join(name, self._full(parameter))  # at stage 3 and for bf16 by all ranks together
-            if keep:
-                weights[name] = cpu_copy(whole.float())
+            if not (self._has_masters and parameter.requires_grad):
+                whole = self._join(name, self._at_hand(parameter))  # of frozen ones at stage 3 by all ranks together
+                weights |= {name: cpu_copy(whole.float())} if keep else {}
         return weights | {name: cpu_copy(buffer) for name, buffer in named_buffers(self._model).items() if keep}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
@@ -85,14 +89,18 @@ class NamedState:
 
     def moments(self, keep: bool) -> dict[str, Tensor]:
         """See `Engine.optimizer_state`."""
-        steps = self._steps()
-        state = {"step": cpu_copy(steps[0]) if steps else torch.zeros(())} if keep else {}
-        for name, parameter in trainable(self._model):
-            for moment in self._moments_of(parameter):
-                whole = self._join(name, self._full_moment(parameter, moment))
-                if keep:
-                    state |= saved_moment(f"{name}/{moment}", whole)
-        return state
+        kinds = {name: self._moments_of(parameter) for name, parameter in trainable(self._model)}
+        found: dict[str, Tensor] = {}
+        for moment in sorted({moment for moments in kinds.values() for moment in moments}):
+            found |= self._saved(moment, keep)
+        if not keep:
+            return {}
+        steps, order = self._steps(), list(kinds)
+        in_order = sorted(found, key=lambda key: (order.index(key.rpartition("/")[0]), key))
+        return {
+            "step": cpu_copy(steps[0]) if steps else torch.zeros(()),
+            **{key: found[key] for key in in_order},
+        }
 
     def load_moments(self, state: Mapping[str, Tensor]) -> None:
         """See `Engine.load_optimizer_state`."""
@@ -134,66 +142,74 @@ class NamedState:
         if self._stage == 0:
             return
         for index, (partition, parameters) in enumerate(self._partitions()):
-            if parameters[0] not in self._muon:
-                continue
-            layouts = [optimizer.layouts[parameter] for parameter in parameters]
-            if self._stage == 3:
-                positions = self._engine.optimizer.grad_position
-                ids = [self._engine.optimizer.get_param_id(parameter) for parameter in parameters]
-                shares = [
-                    self._split_share(layout, parameter, positions[one][1])
-                    for layout, parameter, one in zip(layouts, parameters, ids, strict=True)
-                ]
-            else:
-                shares = self._flat_shares(layouts, self._offsets(index, layouts), partition.numel())
-            optimizer.spread(partition, shares, self._group, self._device)
+            if parameters[0] in self._muon:
+                places = zip(parameters, self._spreads(index, partition, parameters), strict=True)
+                shares = [Share(optimizer.layouts[parameter], spread) for parameter, spread in places]
+                optimizer.spread(partition, shares, self._group, self._device)
 
-    def _offsets(self, index: int, layouts: list[Layout]) -> list[int]:
-        """Where each parameter begins in the whole flat group at stages 1 and 2."""
-        optimizer = self._engine.optimizer
+    def _spreads(self, index: int, partition: Tensor, parameters: list[Any]) -> list[Spread]:
+        """Where the parameters lie that a partition has pieces of."""
+        optimizer, world_size = self._engine.optimizer, dist.get_world_size(self._group)
+        sizes = [math.prod(_shape_of(parameter)) for parameter in parameters]
+        if self._stage == 3:
+            offsets = [optimizer.grad_position[optimizer.get_param_id(parameter)][1] for parameter in parameters]
+            pieces: list[int] = [parameter.ds_tensor.numel() for parameter in parameters]
+            return [spread_split(*one, world_size) for one in zip(sizes, offsets, pieces, strict=True)]
         if hasattr(optimizer, "round_robin_bit16_offsets"):
-            offsets: list[int] = optimizer.round_robin_bit16_offsets[index]
-            return offsets
-        sizes = [math.prod(layout.shape) for layout in layouts]
-        return [sum(sizes[:place]) for place in range(len(sizes))]
-
-    def _flat_shares(self, layouts: list[Layout], offsets: list[int], partition_size: int) -> list[Share]:
-        """Stages 1 and 2: a group is one flat tensor cut into equal partitions."""
-        rank, world_size = dist.get_rank(self._group), dist.get_world_size(self._group)
-        shares = []
-        for layout, offset in zip(layouts, offsets, strict=True):
-            size = math.prod(layout.shape)
-            edges = [min(max(place * partition_size - offset, 0), size) for place in range(world_size + 1)]
-            sizes = tuple(end - start for start, end in itertools.pairwise(edges))
-            shares.append(Share(layout, max(offset - rank * partition_size, 0), tuple(edges[:-1]), sizes))
-        return shares
-
-    def _split_share(self, layout: Layout, parameter: Any, offset: int) -> Share:  # noqa: ANN401
-        """Stage 3: every parameter is cut into equal pieces of its own."""
-        size, piece = math.prod(layout.shape), parameter.ds_tensor.numel()
-        starts = tuple(min(rank * piece, size) for rank in range(dist.get_world_size(self._group)))
-        return Share(layout, offset, starts, tuple(min(piece, size - start) for start in starts))
-
-    def _full(self, parameter: nn.Parameter) -> Tensor:
-        """A whole parameter in the highest precision there is."""
-        from deepspeed.utils import safe_get_full_fp32_param
-
-        if self._stage == 0 or (self._stage < 3 and parameter.dtype == torch.float32):
-            return parameter.detach()
-        if parameter.requires_grad:
-            whole: Tensor = safe_get_full_fp32_param(parameter)
-            return whole
-        with self._gathered(parameter):
-            return parameter.detach().clone()
-
-    def _full_moment(self, parameter: nn.Parameter, moment: str) -> Tensor:
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        if self._stage == 0:
-            value: Tensor = self._optimizer.state[parameter][moment]
+            offsets = optimizer.round_robin_bit16_offsets[index]
         else:
-            value = safe_get_full_optimizer_state(parameter, moment)
-        return value
+            offsets = [sum(sizes[:place]) for place in range(len(sizes))]
+        return [spread_flat(*one, partition.numel(), world_size) for one in zip(sizes, offsets, strict=True)]
+
+    @property
+    def _has_masters(self) -> bool:
+        """Whether whole weights in the highest precision there is lie in the partitions alone."""
+        halves = any(parameter.dtype != torch.float32 for _, parameter in trainable(self._model))
+        return self._stage == 3 or (self._stage > 0 and halves)
+
+    def _saved(self, moment: str, keep: bool) -> dict[str, Tensor]:
+        """All moments of one kind as a checkpoint holds them. Collective."""
+        if self._stage > 0:
+            return {f"{name}/{moment}": whole for name, whole in self._collected(moment, keep).items()}
+        saved: dict[str, Tensor] = {}
+        for name, parameter in trainable(self._model):
+            if moment in self._moments_of(parameter):
+                saved |= saved_moment(f"{name}/{moment}", self._optimizer.state[parameter][moment])
+        return saved
+
+    def _collected(self, moment: str, keep: bool) -> dict[str, Tensor]:
+        """A moment of all parameters that have it, or their fp32 weights, whole and on the CPU. Collective."""
+        names = {parameter: name for name, parameter in self._model.named_parameters()}
+        found: dict[str, Tensor] = {}
+        for index, (partition, parameters) in enumerate(self._partitions()):
+            if moment != MASTERS and moment not in self._moments_of(parameters[0]):
+                continue
+            kept = parameters if keep or self._cuts else []  # matrices that are cut are joined on every rank
+            wholes = [torch.empty(_shape_of(parameter)) for parameter in kept]
+            with self._swapped_in(index):
+                held = partition.detach() if moment == MASTERS else self._optimizer.state[partition][moment]
+                spreads = self._spreads(index, partition, parameters)
+                collect(held, spreads, [whole.view(-1) for whole in wholes], self._group, self._device)
+            found |= {names[parameter]: whole for parameter, whole in zip(kept, wholes, strict=True)}
+        for name in [name for name in found if name in self._cuts]:
+            found[name] = self._join(name, found[name].to(self._device)).cpu()
+        return found if keep else {}
+
+    @contextmanager
+    def _swapped_in(self, index: int) -> Iterator[None]:
+        """Brings a partition and its moments from the disk they are offloaded to, for the time of the block."""
+        optimizer = self._engine.optimizer
+        away = self._stage == 3 and optimizer._swappable_optimizer_subgroup(index)
+        if away:
+            optimizer._optimizer_states_and_gradient_swap_in(index)
+        yield
+        if away:
+            optimizer._release_swap_buffers(index)
+
+    def _at_hand(self, parameter: nn.Parameter) -> Tensor:
+        """A whole parameter that no partition holds, or not in a higher precision."""
+        with self._gathered(parameter):
+            return parameter.detach().clone() if self._stage == 3 else parameter.detach()
 
     def _set_full_moment(self, name: str, parameter: nn.Parameter, moment: str, state: Mapping[str, Tensor]) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state
@@ -233,3 +249,8 @@ class NamedState:
         import deepspeed
 
         return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._stage == 3)
+
+
+def _shape_of(parameter: Any) -> tuple[int, ...]:  # noqa: ANN401  (at stage 3 DeepSpeed's, with attributes of its own)
+    """The shape of a parameter, which at stage 3 is not there itself."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))

@@ -92,7 +92,7 @@ class Engine(Protocol):
         """All parameters and buffers by name, fp32 (buffers as they are), copies on the CPU.
 
         Args:
-            keep: False on a rank that only takes part: it gathers one parameter at a time, keeps none, returns {}.
+            keep: False on a rank that only takes part: it exchanges a bounded part at a time, keeps none, returns {}.
         """
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:

@@ -26,6 +26,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from components.training.partitions import Spread
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 EPS = 1e-7
@@ -46,19 +48,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Share:
-    """What every rank holds of one parameter under ZeRO.
-
-    Attributes:
-        layout: Of the parameter.
-        offset: Where this rank's piece begins in its flat partition.
-        starts: By rank, the first element of the flattened parameter that it holds.
-        sizes: By rank, how many it holds.
-    """
+    """A parameter that is spread over ranks: how it divides into matrices, and where its elements lie."""
 
     layout: Layout
-    offset: int
-    starts: tuple[int, ...]
-    sizes: tuple[int, ...]
+    at: Spread
 
 
 class HybridMuon(torch.optim.Optimizer):
@@ -204,7 +197,7 @@ def _exchange(update: Tensor, shares: list[Share], group: dist.ProcessGroup | No
     mine = [shares[index] for index in owned[rank]]
     pieces = [[_piece(update, shares[index], rank) for index in indices] for indices in owned]
     sent = [sum(piece.numel() for piece in to_one) for to_one in pieces]
-    received = [sum(share.sizes[source] for share in mine) for source in range(world_size)]
+    received = [sum(share.at.sizes[source] for share in mine) for source in range(world_size)]
 
     arrived = update.new_empty(sum(received))
     dist.all_to_all_single(
@@ -213,14 +206,16 @@ def _exchange(update: Tensor, shares: list[Share], group: dist.ProcessGroup | No
     cursors = [sum(received[:source]) for source in range(world_size)]
     slots: list[list[Tensor]] = []
     for share in mine:
-        slots.append([arrived[cursors[source] : cursors[source] + share.sizes[source]] for source in range(world_size)])
-        cursors = [cursor + size for cursor, size in zip(cursors, share.sizes, strict=True)]
+        slots.append(
+            [arrived[cursors[source] : cursors[source] + share.at.sizes[source]] for source in range(world_size)]
+        )
+        cursors = [cursor + size for cursor, size in zip(cursors, share.at.sizes, strict=True)]
     for share, parts in zip(mine, slots, strict=True):
-        order = sorted(range(world_size), key=lambda source: share.starts[source])
+        order = sorted(range(world_size), key=lambda source: share.at.starts[source])
         whole = torch.cat([parts[source] for source in order]).view(share.layout.shape)
         flat = orthogonal(whole, share.layout).flatten()
         for source, part in enumerate(parts):
-            part.copy_(flat[share.starts[source] : share.starts[source] + share.sizes[source]])
+            part.copy_(flat[share.at.starts[source] : share.at.starts[source] + share.at.sizes[source]])
 
     returned = update.new_empty(sum(sent))
     dist.all_to_all_single(returned, arrived, sent, received, group)
@@ -246,4 +241,5 @@ def owners(shares: Sequence[Share], world_size: int) -> list[list[int]]:
 
 
 def _piece(update: Tensor, share: Share, rank: int) -> Tensor:
-    return update[share.offset : share.offset + share.sizes[rank]]
+    offset = share.at.offsets[rank]
+    return update[offset : offset + share.at.sizes[rank]]

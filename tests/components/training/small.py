@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import pytest
 import torch
 from torch import Tensor
 
 from components.context import Json, Rank
 from components.model.config import ModelConfig
 from components.model.transformer import Transformer
+from components.training import partitions
 from components.training.config import TrainingConfig
 from components.training.engine import Engine, make_engine
 
@@ -102,7 +104,8 @@ def train_all(config: TrainingConfig, variants: dict[str, dict[str, object]], ra
     """Rank function: the losses, final weights and moments of each variant of a config.
 
     The name of a variant begins with its family. "packed" rows hold several documents; one that is "reloaded" goes on
-    in another engine after two steps, with the weights and the optimizer's state of the first.
+    in another engine after two steps, with the weights and the optimizer's state of the first, which ranks exchange in
+    many messages.
     """
     results: dict[str, Json] = {}
     for name, changes in variants.items():
@@ -111,7 +114,9 @@ def train_all(config: TrainingConfig, variants: dict[str, dict[str, object]], ra
         engine, losses = make_small(family, one, rank), []
         if "reloaded" in name:
             losses += train_small(engine, one, range(2), packed)
-            weights, state = engine.full_weights(), engine.optimizer_state()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(partitions, "MESSAGE", 1000)
+                weights, state = engine.full_weights(), engine.optimizer_state()
             engine.close()
             engine = make_small(family, one, rank)
             engine.load_weights(weights)

@@ -15,6 +15,7 @@ from components.errors import StepError
 from components.training.config import TrainingConfig
 from components.training.muon import HybridMuon, Layout, Share, newton_schulz, orthogonal, owners
 from components.training.optim import hidden_matrices, make_optimizer, restore_moment, saved_moment, set_lr
+from components.training.partitions import Spread
 from tests.components.training import small
 from tests.components.training.toy import Toy
 
@@ -128,7 +129,7 @@ def test_each_matrix_of_a_parameter_is_orthogonalised_alone_and_scaled_to_adamws
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12), st.integers(1, 5))
 def test_every_matrix_has_one_owner_and_the_load_is_spread(shapes, ranks):
-    shares = [Share(Layout(shape, (shape[0],)), 0, (0,) * ranks, (0,) * ranks) for shape in shapes]
+    shares = [Share(Layout(shape, (shape[0],)), Spread((0,) * ranks, (0,) * ranks, (0,) * ranks)) for shape in shapes]
     owned = owners(shares, ranks)
     assert sorted(index for indices in owned for index in indices) == list(range(len(shapes)))
     costs = [math.prod(shape) * min(shape) for shape in shapes]
