@@ -85,8 +85,8 @@ def test_a_family_is_a_set_of_defaults(family):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_what_their_names_say(name):
-    x = torch.linspace(-3, 3, 24).view(2, 12)
+def test_activations_and_their_gradients_are_what_their_names_say(name):
+    x = torch.linspace(-3, 3, 24).view(2, 12).requires_grad_()
     gate, up = x.chunk(2, -1)
     expected = {
         "swiglu": lambda: gate * torch.sigmoid(gate) * up,
@@ -97,7 +97,10 @@ def test_activations_are_what_their_names_say(name):
         "relu2": lambda: x.clamp(min=0) ** 2,
         "silu": lambda: x * torch.sigmoid(x),
     }[name]()
-    torch.testing.assert_close(activate(name, x), expected, rtol=1e-5, atol=1e-5)
+    out, upstream = activate(name, x), torch.linspace(1, 2, expected.numel()).view(expected.shape)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad(value, x, upstream)[0] for value in (out, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
     assert (name in GATED) == (expected.shape[-1] == 6)
 
 
