@@ -1,7 +1,8 @@
-"""A step that only one of two ranks would object to, importable by spawned processes."""
+"""Steps that ranks would judge and clip otherwise each by itself, importable by spawned processes."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -32,3 +33,9 @@ class OneSidedTask(ToyTask):
 def train_one_sided(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
     """Rank function: trains it; the guard judges."""
     return as_json(*run(config, rank, scratch, OneSidedTask(config)))
+
+
+def clip_at_each_stage(config: TrainingConfig, scratch: Path, rank: Rank) -> Json:
+    """Rank function: the toy at ZeRO 0 to 3 under the config's clipping."""
+    stages = [dataclasses.replace(config, zero_stage=stage) for stage in range(4)]
+    return {str(one.zero_stage): as_json(*run(one, rank, scratch / str(one.zero_stage))) for one in stages}

@@ -28,7 +28,7 @@ from components.training.stability import (
 )
 from tests.components.training import toy
 from tests.components.training.conftest import CONFIG
-from tests.components.training.one_sided import AT, train_one_sided
+from tests.components.training.one_sided import AT, clip_at_each_stage, train_one_sided
 from tests.components.training.toy import ToyTask, journal, run
 
 GUARDED = dataclasses.replace(CONFIG, steps=24, spike="skip", spike_window=8, spike_sigmas=6.0, eval_every=12)
@@ -240,3 +240,14 @@ def test_ranks_refuse_together_what_only_one_of_them_would(rank, tmp_path):
     [record] = map(json.loads, (context.scratch / "quarantine.jsonl").read_text().splitlines())
     assert (record["step"], record["reason"]) == (AT, LOSS_SPIKE)
     assert result["weights"] == pytest.approx(oracle["weights"], abs=1e-5)
+
+
+def test_ranks_clip_by_the_norm_of_the_whole_gradient_at_every_stage(rank, tmp_path):
+    config = dataclasses.replace(CONFIG, clip_grad=0.05, checkpoint_every=0)
+    result, weights = run(config, rank, tmp_path / "one")
+    assert result.counts["clipped"] == config.steps
+    context = local_context("clipping", tmp_path / "two")
+    two = dataclasses.replace(config, engine="deepspeed", ranks=2)
+    clipped = context.launch(partial(clip_at_each_stage, two, context.scratch), 2)
+    for stage in map(str, range(4)):
+        assert clipped[stage]["weights"] == pytest.approx(toy.as_json(result, weights)["weights"], abs=1e-5), stage
