@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 HALF, STEPS = 4, 8
 GUARDED = {
     "steps": STEPS,
@@ -24,9 +26,9 @@ GUARDED = {
 Config = TypeVar("Config")
 
 
-def guarded(config: Config) -> Config:
+def guarded(config: Config, **changes: object) -> Config:
     """A step's config whose training saves half way, and leaves out some of its batches."""
-    training = dataclasses.replace(config.training, **GUARDED)  # type: ignore[attr-defined]
+    training = dataclasses.replace(config.training, **GUARDED | changes)  # type: ignore[attr-defined]
     return dataclasses.replace(config, training=training)  # type: ignore[type-var]
 
 
@@ -51,6 +53,26 @@ def go_on_over_a_damaged_checkpoint(start: Callable[[Path], object], whole: Path
     assert len(written) > 3
     for path in written:
         assert (folder / path).read_bytes() == (whole / path).read_bytes(), path
+
+
+def hand_over(start: Callable[[Config, Path], object], config: Config, folder: Path) -> None:
+    """Begins on two ranks at ZeRO-3, goes on on one with plain torch, and compares with one rank all the way.
+
+    Args:
+        start: Runs the step in a folder.
+        config: Of the step, without dropout.
+        folder: Where the three runs go.
+    """
+    alone = guarded(config, spike="off", engine="plain", ranks=1)
+    micro = alone.training.batch_size // 2  # type: ignore[attr-defined]
+    start(guarded(config, spike="off", engine="deepspeed", ranks=2, zero_stage=3, micro_batch=micro), folder / "two")
+    shutil.copytree(half_way(folder / "two"), half_way(folder / "on"))
+    start(alone, folder / "on")
+    start(alone, folder / "whole")
+    curves = [json.loads((folder / name / "output" / "curve.json").read_text()) for name in ("on", "whole")]
+    assert curves[0][-1]["step"] == STEPS
+    for row, same in zip(*curves, strict=True):
+        assert row == pytest.approx(same, rel=1e-3, abs=1e-6)
 
 
 def left_out(run: Path, known: Collection[str]) -> list[dict[str, object]]:

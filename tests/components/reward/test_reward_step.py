@@ -25,7 +25,7 @@ from components.reward.task import Preferences, right
 from components.reward.worker import measure_accuracy
 from components.tokenizer.load import TextTokenizer
 from components.training.config import TrainingConfig
-from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, left_out
+from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, hand_over, left_out
 
 PLAIN = TrainingConfig(
     steps=40,
@@ -166,6 +166,11 @@ def test_a_batch_that_is_left_out_names_its_pairs(guarded_run, preferences):
     rows = {row["id"]: row for row in read_table(preferences / "train.arrow")}
     for line in left_out(guarded_run, rows):
         assert len(line["documents"]) == 16
+
+
+@pytest.mark.slow  # two processes that import DeepSpeed
+def test_one_rank_goes_on_from_two_at_zero_3(tmp_path, tiny_base, preferences):
+    hand_over(lambda config, folder: run(folder, tiny_base, preferences, config), CONFIG, tmp_path)
 
 
 def test_the_pairs_of_a_step_are_named_in_their_order(tiny_base, preferences):

@@ -24,7 +24,7 @@ from components.translate.step import translate
 from components.translate.task import Translation
 from components.translate.writing import write
 from tests.components.translate.conftest import CONFIG
-from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, left_out
+from tests.support.checkpoint_help import go_on_over_a_damaged_checkpoint, guarded, half_way, hand_over, left_out
 
 
 def test_it_learns_to_write_the_targets(trained, prepared):
@@ -108,6 +108,14 @@ def test_a_batch_that_is_left_out_names_its_pairs(guarded_run, prepared):
     task = Translation(CONFIG.training, pairs, pairs[:5], 3)
     read = [tokenizer.decode(pair.target) for pair in task._train.step(2)]
     assert [rows[name]["target"] for name in task.documents(2)] == read
+
+
+@pytest.mark.slow  # two processes that import DeepSpeed
+def test_one_rank_goes_on_from_two_at_zero_3(prepared, tmp_path):
+    def start(config, folder):
+        translate(local_context("translate", folder, 17), config, *prepared)
+
+    hand_over(start, CONFIG, tmp_path)
 
 
 def test_ranks_together_read_every_pair_of_a_step(prepared):
