@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from components.channel import Channel
 from components.context import local_context
 from components.errors import Preempted, StepError
 from components.launching import RankHung
@@ -78,8 +79,11 @@ def test_a_rewind_ends_where_a_run_without_that_update_ends(short, vary, inputs,
     assert (last["rewinds"], last["quarantined"]) == (1, 1)
     other = dataclasses.replace(inputs, output=tmp_path / "other", scratch=tmp_path / "clean")
     Quarantine(other.scratch / "quarantine.jsonl").add({"step": 3, "action": "rewind"}, write=True)
-    train_rank(rank, config=config, inputs=other, seed=5)
+    clean = dataclasses.replace(rank, channel=Channel(tmp_path / "clean run"))
+    train_rank(clean, config=config, inputs=other, seed=5)
     assert results(other.output) == results(inputs.output)
+    rows, others = journal(rank.channel), journal(clean.channel)
+    assert [rows[update] for update in range(3, 8)] == [others[update] for update in range(3, 8)]
 
 
 def test_a_checkpoint_is_the_policy_and_beside_it_the_critic_as_transformers_load_them(short, vary, inputs, rank):

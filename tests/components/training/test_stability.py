@@ -25,6 +25,7 @@ from components.training.stability import (
     Guard,
     GuardState,
     Quarantine,
+    Window,
 )
 from tests.components.training import toy
 from tests.components.training.conftest import CONFIG
@@ -115,6 +116,26 @@ def test_looking_for_the_loss_scale_is_no_failure_unless_it_never_ends():
         judge.settle(3.0, StepReport(math.inf, skipped=True, rescaled=True))
     with pytest.raises(StepError, match="skipped 3 steps"):
         judge.check(1, GRADIENT)
+
+
+def test_the_guards_of_two_models_count_together_and_look_at_their_own_steps():
+    state, window = GuardState(), Window()
+    config = dataclasses.replace(GUARDED, max_skipped=2)
+    one, other = Guard(config, state), Guard(config, state, window)
+    for loss in (3.0, 3.1, 2.9, 3.0):
+        one.settle(loss, StepReport(loss, skipped=False))
+        other.settle(100 * loss, StepReport(100 * loss, skipped=False))
+    assert (one.reason(290.0, 3.0), other.reason(290.0, 290.0)) == (LOSS_SPIKE, "")
+    assert (len(state.losses), len(window.losses)) == (4, 4)
+    one.settle(math.nan, StepReport(math.nan, skipped=True))
+    other.settle(math.nan, StepReport(math.nan, skipped=True))
+    assert state.skipped == 2
+    for _ in range(3):  # the first goes on well, and cannot hide that the other never finds its loss scale
+        other.settle(290.0, StepReport(math.inf, skipped=True, rescaled=True))
+        one.settle(3.0, StepReport(3.0, skipped=False))
+    one.check(9, GRADIENT)
+    with pytest.raises(StepError, match="skipped 3 steps"):
+        other.check(9, GRADIENT)
 
 
 @given(
