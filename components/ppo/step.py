@@ -3,9 +3,10 @@
     model/         the policy as a Hugging Face folder
     curve.json     score and KL on held-out prompts, at the start, every `training.eval_every` updates and at the end
     samples.json   some held-out prompts with the reply and score before and after
+    quarantine.jsonl   updates of which something was left out, if there are any
 
 The loop is in `worker.py`, one process per rank. Shown by issue threads of its peers to be worth insisting on: resume
-restores everything (optimizers, critic, KL controller), the sampler's log-probabilities are checked against the
+restores everything (optimizers, critic, KL controller, guard), the sampler's log-probabilities are checked against the
 trained model's in every update, and any number of ranks sees the same samples.
 """
 

@@ -47,7 +47,7 @@ from components.stored_tensors import StoredTensors
 from components.training.engine import Engine
 
 KEPT = 2
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "MANIFEST.json"
 FILE_BYTES = 2 * 10**9
 """Largest file of an optimizer's state, a single larger tensor excepted."""
