@@ -215,9 +215,11 @@ def _put(values: dict[str, Any], dotted: str, value: str) -> None:
 
 
 def _check_inputs(step: Callable[..., Metrics], inputs: Mapping[str, Path]) -> None:
-    parameters = {parameter.name: parameter for parameter in list(inspect.signature(step).parameters.values())[2:]}
+    given = list(inspect.signature(step).parameters.values())[2:]
+    parameters = {parameter.name: parameter for parameter in given if parameter.kind is not parameter.VAR_KEYWORD}
+    any_name = len(parameters) < len(given)
     for name, path in inputs.items():
-        if name not in parameters:
+        if name not in parameters and not any_name:
             near = difflib.get_close_matches(name, parameters, n=1)
             fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(parameters) or 'none'}"
             raise ConfigError(f"{step.__name__} has no input {name}.", f"--input {name}={path}", fix)

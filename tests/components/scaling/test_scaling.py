@@ -13,6 +13,7 @@ from components.errors import ConfigError, StepError
 from components.publish import publish_json
 from components.scaling.config import ScalingConfig
 from components.scaling.step import scaling
+from components.standalone import run_alone
 
 QUICK = ScalingConfig(draws=20)
 
@@ -82,6 +83,13 @@ def test_a_training_that_breaks_the_law_lies_outside_the_interval(tmp_path, swee
     assert metrics["inside"] == 0
     assert metrics["error"] < -0.3
     assert "outside the interval" in (context.output / "scaling.md").read_text()
+
+
+def test_it_runs_alone_over_any_trainings_by_name(tmp_path, sweep):
+    held_out = training(tmp_path / "large", 30_000, 320_000)
+    inputs = [f"--input={name}={path}" for name, path in {"held_out": held_out, **sweep}.items()]
+    metrics = run_alone(scaling, ScalingConfig, [*inputs, "draws=20", "--output", str(tmp_path / "alone")])
+    assert metrics["points"] == 9
 
 
 def test_the_same_sweep_gives_the_same_bytes(tmp_path, sweep):
