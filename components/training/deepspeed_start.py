@@ -7,7 +7,7 @@ leaves a lock file for which later ones wait without end), though only DeepSpeed
 through gloo. So mlflow is out of sight while DeepSpeed is imported, and the collective is declared not available.
 
 Each engine also imports DeepSpeed's Muon, to know it if it met it. That hands three functions to torch.compile, which
-imports the whole of inductor (1 s a rank), and Muon here is ours: so DeepSpeed's is imported uncompiled.
+imports the whole of inductor (1.2 s a rank), and Muon here is ours: so DeepSpeed's is imported uncompiled.
 """
 
 from __future__ import annotations
