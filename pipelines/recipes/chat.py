@@ -12,13 +12,13 @@ from components.evaluate.step import evaluate
 from components.instructions.step import instructions
 from components.ppo.step import ppo
 from components.preferences.step import preferences
-from components.pretrain.step import pretrain
 from components.reward.step import reward
 from components.sft.step import sft
 from pipelines.config import Settings
 from pipelines.engine.step import Artifact, Recipe
 from pipelines.recipes.data import corpus
-from pipelines.recipes.start import with_start
+from pipelines.recipes.pretrain import pretrained
+from pipelines.recipes.training import train_step
 
 
 def chat(run: Recipe, settings: Settings) -> Artifact:
@@ -38,55 +38,10 @@ def chat(run: Recipe, settings: Settings) -> Artifact:
         synonyms = None if source.synonyms is None else run.file(source.synonyms, "synonyms")
         lessons = run.step(augment, settings.augment, instructions=dialogues, synonyms=synonyms)
 
-    gpus = settings.cluster.rank_gpus
-    pretraining, start = with_start(run, settings.pretrain)
-    base = run.step(
-        pretrain,
-        pretraining,
-        code="warn",
-        detached=True,
-        ranks=settings.pretrain.training.ranks,
-        min_ranks=settings.pretrain.training.min_ranks,
-        gpus=gpus,
-        tokens=text.tokens,
-        tokenizer=text.vocabulary,
-        rows=text.rows,
-        start=start,
-    )
-    tuned = run.step(
-        sft,
-        settings.sft,
-        code="warn",
-        detached=True,
-        ranks=settings.sft.training.ranks,
-        min_ranks=settings.sft.training.min_ranks,
-        gpus=gpus,
-        base=base,
-        instructions=lessons,
-    )
-    judge = run.step(
-        reward,
-        settings.reward,
-        code="warn",
-        detached=True,
-        ranks=settings.reward.training.ranks,
-        min_ranks=settings.reward.training.min_ranks,
-        gpus=gpus,
-        base=tuned,
-        preferences=pairs,
-    )
-    policy = run.step(
-        ppo,
-        settings.ppo,
-        code="warn",
-        detached=True,
-        ranks=settings.ppo.training.ranks,
-        min_ranks=settings.ppo.training.min_ranks,
-        gpus=gpus,
-        policy=tuned,
-        reward=judge,
-        preferences=pairs,
-    )
+    base = pretrained(run, settings, text)
+    tuned = train_step(run, settings, sft, settings.sft, base=base, instructions=lessons)
+    judge = train_step(run, settings, reward, settings.reward, base=tuned, preferences=pairs)
+    policy = train_step(run, settings, ppo, settings.ppo, policy=tuned, reward=judge, preferences=pairs)
     return run.step(
         evaluate,
         settings.evaluate,

@@ -17,6 +17,7 @@ from pipelines.config import Settings
 from pipelines.engine.step import Artifact, Recipe
 from pipelines.recipes.data import corpus
 from pipelines.recipes.pretrain import pretrained
+from pipelines.recipes.training import train_step
 
 
 def encoder(run: Recipe, settings: Settings) -> Artifact:
@@ -27,17 +28,8 @@ def encoder(run: Recipe, settings: Settings) -> Artifact:
     base = pretrained(run, settings, corpus(run, settings))
 
     def fine_tuned(name: str, scratch: bool) -> Artifact:
-        return run.step(
-            classify,
-            replace(settings.classify, scratch=scratch),
-            name=name,
-            code="warn",
-            detached=True,
-            ranks=settings.classify.training.ranks,
-            min_ranks=settings.classify.training.min_ranks,
-            gpus=settings.cluster.rank_gpus,
-            base=base,
-            labelled=texts,
+        return train_step(
+            run, settings, classify, replace(settings.classify, scratch=scratch), name=name, base=base, labelled=texts
         )
 
     return run.step(

@@ -12,6 +12,7 @@ from pipelines.config import Settings
 from pipelines.engine.step import Artifact, Recipe
 from pipelines.recipes.data import Corpus, corpus
 from pipelines.recipes.start import with_start
+from pipelines.recipes.training import train_step
 
 
 def pretrain(run: Recipe, settings: Settings) -> Artifact:
@@ -33,16 +34,6 @@ def pretrain(run: Recipe, settings: Settings) -> Artifact:
 def pretrained(run: Recipe, settings: Settings, text: Corpus) -> Artifact:
     """Declares pretraining on a corpus: of this recipe and of every one that begins with it."""
     config, start = with_start(run, settings.pretrain)
-    return run.step(
-        pretrain_step,
-        config,
-        code="warn",
-        detached=True,
-        ranks=settings.pretrain.training.ranks,
-        min_ranks=settings.pretrain.training.min_ranks,
-        gpus=settings.cluster.rank_gpus,
-        tokens=text.tokens,
-        tokenizer=text.vocabulary,
-        rows=text.rows,
-        start=start,
+    return train_step(
+        run, settings, pretrain_step, config, tokens=text.tokens, tokenizer=text.vocabulary, rows=text.rows, start=start
     )

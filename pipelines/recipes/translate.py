@@ -12,6 +12,7 @@ from components.translate.step import translate as translate_step
 from pipelines.config import Settings
 from pipelines.engine.step import Artifact, Recipe
 from pipelines.recipes.data import vocabulary_of
+from pipelines.recipes.training import train_step
 
 
 def translate(run: Recipe, settings: Settings) -> Artifact:
@@ -19,15 +20,5 @@ def translate(run: Recipe, settings: Settings) -> Artifact:
     given = settings.source.pairs
     texts = run.step(pairs, settings.pairs, file=None if given is None else run.file(given, "pairs"))
     vocabulary = vocabulary_of(run, settings, texts)
-    translator = run.step(
-        translate_step,
-        settings.translate,
-        code="warn",
-        detached=True,
-        ranks=settings.translate.training.ranks,
-        min_ranks=settings.translate.training.min_ranks,
-        gpus=settings.cluster.rank_gpus,
-        pairs=texts,
-        tokenizer=vocabulary,
-    )
+    translator = train_step(run, settings, translate_step, settings.translate, pairs=texts, tokenizer=vocabulary)
     return run.step(evaluate_translation, settings.evaluate_translation, translator=translator, pairs=texts)
