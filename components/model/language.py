@@ -18,7 +18,13 @@ from components.errors import StepError
 from components.model.cache import KVCache
 from components.model.config import ModelConfig
 from components.model.external import ExternalCache, ExternalConfig, ExternalModel, ExternalScalar
-from components.model.external_folder import build_external, load_external, load_external_scalar, save_external
+from components.model.external_folder import (
+    build_external,
+    load_external,
+    load_external_scalar,
+    read_external_config,
+    save_external,
+)
 from components.model.heads import ScalarModel
 from components.model.huggingface import UnlikeOursError, load_scalar, load_transformer, read_config, save_model
 from components.model.output import scaled
@@ -27,6 +33,18 @@ from components.model.transformer import Transformer
 LanguageModel: TypeAlias = Transformer | ExternalModel
 AnyScalar: TypeAlias = ScalarModel | ExternalScalar
 AnyConfig: TypeAlias = ModelConfig | ExternalConfig
+
+
+def read_any_config(folder: Path) -> AnyConfig:
+    """The shape of a model, read without its weights.
+
+    Raises:
+        StepError: If there is no model.
+    """
+    try:
+        return read_config(folder)
+    except UnlikeOursError:
+        return read_external_config(folder)
 
 
 def load_language_model(folder: Path) -> LanguageModel:

@@ -13,15 +13,8 @@ from typing import TypeAlias
 from components.errors import StepError
 from components.model.config import ModelConfig
 from components.model.encoder_decoder import EncoderDecoder
-from components.model.external_folder import read_external_config
-from components.model.huggingface import (
-    UnlikeOursError,
-    check_vocabulary,
-    load_encoder_decoder,
-    load_transformer,
-    read_config,
-)
-from components.model.language import AnyConfig, LanguageModel, load_language_model
+from components.model.huggingface import check_vocabulary, load_encoder_decoder, load_transformer
+from components.model.language import AnyConfig, LanguageModel, load_language_model, read_any_config
 from components.pretrain.config import OBJECTIVES, PretrainConfig
 
 Trainable: TypeAlias = LanguageModel | EncoderDecoder
@@ -39,11 +32,7 @@ def read_shape(folder: Path, config: PretrainConfig, tokenizer: Path) -> AnyConf
         StepError: If there is no model, it cannot learn the objective or read rows of `config.length`, or its tokenizer
             is another than that of the tokens.
     """
-    shape: AnyConfig
-    try:
-        shape = read_config(folder)
-    except UnlikeOursError:
-        shape = read_external_config(folder)
+    shape = read_any_config(folder)
     family = shape.family if isinstance(shape, ModelConfig) else "llama"
     if family not in OBJECTIVES[config.objective]:
         raise StepError(

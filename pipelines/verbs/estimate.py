@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from components.model.config import ModelConfig
 from components.model.counting import num_active_parameters, num_parameters
 from components.model.flops import CONVENTIONS, flops_per_token
+from components.pretrain.config import PretrainConfig
 from components.training.config import TrainingConfig
 from components.training.estimate import BAND, GIB, estimate_memory
 from components.training.room import Device, check_room, device_of_ranks, fits, needed, num_sharing
@@ -65,8 +66,7 @@ def estimate(overrides: Sequence[str], options: argparse.Namespace) -> int:
 
 def trainings_of(settings: Settings) -> Iterator[Training]:
     """The trainings among the steps of the recipe that the settings name."""
-    init = settings.pretrain.init
-    base = _shape_at(Path(init)) if init else settings.pretrain.model
+    base = _base(settings.pretrain)
     for step in steps_of(settings):
         found = _training(step, base)
         if found is not None and step.name not in NOT_ESTIMATED:
@@ -75,15 +75,13 @@ def trainings_of(settings: Settings) -> Iterator[Training]:
             yield dataclasses.replace(found, model=dataclasses.replace(model, vocab_size=vocab_size))
 
 
-def _shape_at(folder: Path) -> AnyConfig:
-    """The shape of the model to go on from."""
-    from components.model.external_folder import read_external_config
-    from components.model.huggingface import UnlikeOursError, read_config
+def _base(config: PretrainConfig) -> AnyConfig:
+    """The shape of the model that pretraining makes, or goes on from."""
+    if config.init is None:
+        return config.model
+    from components.model.language import read_any_config
 
-    try:
-        return read_config(folder)
-    except UnlikeOursError:
-        return read_external_config(folder)
+    return read_any_config(Path(config.init))
 
 
 def _training(step: Step, base: AnyConfig) -> Training | None:
