@@ -12,6 +12,7 @@ from hypothesis import settings
 
 SUPPORT = str(Path(__file__).parent / "support")
 sys.path.insert(0, SUPPORT)
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where spawned ranks, which inherit the path, find `tests`
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH", "")]))
 
 import loopback_only  # noqa: E402  (found through the path set above)

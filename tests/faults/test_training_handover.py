@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +15,6 @@ from transformers import AutoModelForCausalLM
 from components.context import local_context
 from tests.components.training.small import VOCABULARY
 from tests.faults.handing_over import HANDED, LEG, held_out, leg
-
-ROOT = str(Path(__file__).resolve().parents[2])
-if ROOT not in sys.path:
-    sys.path.append(ROOT)  # ranks are spawned processes that import the task by name, on the path they inherit
 
 LEGS = {
     "zero-3 on 2": {"engine": "deepspeed", "zero_stage": 3, "ranks": 2},

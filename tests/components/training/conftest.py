@@ -1,10 +1,8 @@
-"""Ranks are spawned processes that import the toy by name: the root of the repository goes on the path they inherit."""
+"""What tests of the loop and its engines share: a config of twelve steps, and one thread."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +10,6 @@ import torch
 from components.channel import Channel
 from components.context import Rank
 from components.training.config import TrainingConfig
-
-ROOT = str(Path(__file__).resolve().parents[3])
-if ROOT not in sys.path:
-    sys.path.append(ROOT)
 
 CONFIG = TrainingConfig(
     steps=12,
