@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from components.context import Json, Rank
 from components.training.config import TrainingConfig
-from tests.components.training.toy import ToyTask, as_json, run
+from tests.components.training.toy import ToyTask, as_json, run, spike_at_each_stage
 
 AT = 20
 
@@ -39,3 +39,12 @@ def clip_at_each_stage(config: TrainingConfig, scratch: Path, rank: Rank) -> Jso
     """Rank function: the toy at ZeRO 0 to 3 under the config's clipping."""
     stages = [dataclasses.replace(config, zero_stage=stage) for stage in range(4)]
     return {str(one.zero_stage): as_json(*run(one, rank, scratch / str(one.zero_stage))) for one in stages}
+
+
+def guard_on_ranks(configs: dict[str, TrainingConfig], scratch: Path, rank: Rank) -> Json:
+    """Rank function: all that needs two ranks, in one launch, because a launch costs seconds."""
+    return {
+        "spikes": spike_at_each_stage(configs["spikes"], scratch / "spikes", rank),
+        "one-sided": train_one_sided(configs["one-sided"], scratch / "one-sided", rank),
+        "clipped": clip_at_each_stage(configs["clipped"], scratch / "clipped", rank),
+    }

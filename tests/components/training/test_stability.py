@@ -29,10 +29,11 @@ from components.training.stability import (
 )
 from tests.components.training import toy
 from tests.components.training.conftest import CONFIG
-from tests.components.training.one_sided import AT, clip_at_each_stage, train_one_sided
+from tests.components.training.one_sided import AT, guard_on_ranks, train_one_sided
 from tests.components.training.toy import ToyTask, journal, run
 
 GUARDED = dataclasses.replace(CONFIG, steps=24, spike="skip", spike_window=8, spike_sigmas=6.0, eval_every=12)
+CLIPPED = dataclasses.replace(CONFIG, clip_grad=0.05, checkpoint_every=0)
 
 
 def guard(state=None, **changes):
@@ -236,39 +237,39 @@ def test_what_was_skipped_after_a_checkpoint_is_forgotten_when_training_goes_bac
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
-    """What two ranks do about a spike at each stage, by the guard's mode."""
+    """What two ranks do at each stage about a spike by the guard's mode, about one that one rank sees, and to clip."""
     context = local_context("two", tmp_path_factory.mktemp("two"))
-    config = dataclasses.replace(GUARDED, engine="deepspeed", ranks=2, checkpoint_every=7)
-    return context.launch(partial(toy.spike_at_each_stage, config, context.scratch), 2)
+    sharded = {"engine": "deepspeed", "ranks": 2}
+    configs = {
+        "spikes": dataclasses.replace(GUARDED, **sharded, checkpoint_every=7),
+        "one-sided": dataclasses.replace(GUARDED, **sharded, zero_stage=1, hang_timeout_s=30.0),
+        "clipped": dataclasses.replace(CLIPPED, **sharded),
+    }
+    return context.launch(partial(guard_on_ranks, configs, context.scratch), 2), context.scratch
 
 
 @pytest.mark.parametrize(("stage", "mode"), toy.SPIKE_CASES)
 def test_two_ranks_judge_as_one_does_at_every_stage(two_ranks, rank, tmp_path, stage, mode):
     config = dataclasses.replace(GUARDED, spike=mode, checkpoint_every=7)
     oracle = toy.as_json(*run(config, rank, tmp_path, ToyTask(config, spiking=[20])))
-    result = two_ranks[f"{mode}/{stage}"]
+    result = two_ranks[0]["spikes"][f"{mode}/{stage}"]
     assert result["skipped"] == oracle["skipped"] == (mode == "skip")
     assert result["weights"] == pytest.approx(oracle["weights"], abs=1e-5)
 
 
-def test_ranks_refuse_together_what_only_one_of_them_would(rank, tmp_path):
+def test_ranks_refuse_together_what_only_one_of_them_would(two_ranks, rank, tmp_path):
     """The gradient is as ever, so only the loss of both together tells the rank whose rows are in order."""
     oracle = train_one_sided(GUARDED, tmp_path / "one", rank)
-    context = local_context("one-sided", tmp_path / "two")
-    config = dataclasses.replace(GUARDED, engine="deepspeed", zero_stage=1, ranks=2, hang_timeout_s=30.0)
-    result = context.launch(partial(train_one_sided, config, context.scratch), 2)
+    result = two_ranks[0]["one-sided"]
     assert result["skipped"] == oracle["skipped"] == 1
-    [record] = map(json.loads, (context.scratch / "quarantine.jsonl").read_text().splitlines())
+    [record] = map(json.loads, (two_ranks[1] / "one-sided" / "quarantine.jsonl").read_text().splitlines())
     assert (record["step"], record["reason"]) == (AT, LOSS_SPIKE)
     assert result["weights"] == pytest.approx(oracle["weights"], abs=1e-5)
 
 
-def test_ranks_clip_by_the_norm_of_the_whole_gradient_at_every_stage(rank, tmp_path):
-    config = dataclasses.replace(CONFIG, clip_grad=0.05, checkpoint_every=0)
-    result, weights = run(config, rank, tmp_path / "one")
-    assert result.counts["clipped"] == config.steps
-    context = local_context("clipping", tmp_path / "two")
-    two = dataclasses.replace(config, engine="deepspeed", ranks=2)
-    clipped = context.launch(partial(clip_at_each_stage, two, context.scratch), 2)
+def test_ranks_clip_by_the_norm_of_the_whole_gradient_at_every_stage(two_ranks, rank, tmp_path):
+    result, weights = run(CLIPPED, rank, tmp_path / "one")
+    assert result.counts["clipped"] == CLIPPED.steps
     for stage in map(str, range(4)):
-        assert clipped[stage]["weights"] == pytest.approx(toy.as_json(result, weights)["weights"], abs=1e-5), stage
+        clipped = two_ranks[0]["clipped"][stage]["weights"]
+        assert clipped == pytest.approx(toy.as_json(result, weights)["weights"], abs=1e-5), stage
