@@ -37,6 +37,9 @@ BATCH_ROWS = 1024
 BATCH_CHARS = 4_000_000
 FAN_IN = 16
 """Files merged at once: each holds one batch in memory."""
+RUN_BATCH_CHARS = 250_000
+"""`BATCH_CHARS` of files that are there to be merged."""
+_ROWS_AT_ONCE = 64
 
 DOCUMENTS = pa.schema(
     [
@@ -222,15 +225,17 @@ class ShardWriter:
     Args:
         output: Folder of the documents artifact.
         index: Number of the shard.
+        batch_chars: Characters of text after which a batch ends.
 
     Attributes:
         part: The shard's part of the summary, complete after the block.
     """
 
-    def __init__(self, output: Path, index: int) -> None:
+    def __init__(self, output: Path, index: int, batch_chars: int = BATCH_CHARS) -> None:
         name = f"shard-{index:05d}.arrow"
         self._documents = output / "documents" / name
         self._ledger = output / "dropped" / name
+        self._batch_chars = batch_chars
         self._stack = ExitStack()
         self._rules: Counter[str] = Counter()
         self._languages: Counter[str] = Counter()
@@ -238,8 +243,8 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         with ExitStack() as stack:
-            self._out = stack.enter_context(_RowWriter(self._documents, DOCUMENTS, _by_document))
-            self._dropped = stack.enter_context(_RowWriter(self._ledger, DROPPED, _by_rule))
+            self._out = stack.enter_context(_RowWriter(self._documents, DOCUMENTS, _by_document, self._batch_chars))
+            self._dropped = stack.enter_context(_RowWriter(self._ledger, DROPPED, _by_rule, self._batch_chars))
             self._stack = stack.pop_all()
         return self
 
@@ -280,9 +285,9 @@ class ShardWriter:
         }
 
 
-def write_shard(output: Path, index: int, outcome: Outcome) -> dict[str, object]:
+def write_shard(output: Path, index: int, outcome: Outcome, batch_chars: int = BATCH_CHARS) -> dict[str, object]:
     """Writes one shard of documents and its ledger; returns the shard's part of the summary."""
-    with ShardWriter(output, index) as writer:
+    with ShardWriter(output, index, batch_chars) as writer:
         for document in sorted(outcome.kept, key=_by_document):
             writer.keep(document)
         for row in sorted(outcome.dropped, key=_by_rule):
@@ -316,8 +321,9 @@ def _by_rule(row: Dropped) -> tuple[bytes, str, str]:
 class _RowWriter(ArrowWriter, Generic[Row]):
     """Writes rows of one kind into a file, batch by batch."""
 
-    def __init__(self, path: Path, schema: pa.Schema, key: Callable[[Row], _Key]) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, key: Callable[[Row], _Key], batch_chars: int) -> None:
         super().__init__(path, schema, "lz4")
+        self._batch_chars = batch_chars
         self._key: Callable[[Row], _Key] = key
         self._rows: list[Row] = []
         self._chars = 0
@@ -330,7 +336,7 @@ class _RowWriter(ArrowWriter, Generic[Row]):
         self._last = key
         self._rows.append(row)
         self._chars += len(row.text) if isinstance(row, Document) else 0
-        if len(self._rows) >= BATCH_ROWS or self._chars >= BATCH_CHARS:
+        if len(self._rows) >= BATCH_ROWS or self._chars >= self._batch_chars:
             self._flush()
 
     def _finish(self) -> None:
@@ -354,8 +360,14 @@ def _iter_rows(path: Path, kind: type[Row], schema: pa.Schema, index: int, num_s
         for number in range(rows.num_record_batches):
             start, end = _rows_of_shard(_sound(ids.get_batch(number)).column("doc_id"), index, num_shards)
             if start < end:
-                columns = _sound(rows.get_batch(number)).slice(start, end - start).to_pydict()
-                yield from (kind(*row) for row in zip(*(columns[name] for name in schema.names), strict=True))
+                yield from _as_objects(_sound(rows.get_batch(number)).slice(start, end - start), kind)
+
+
+def _as_objects(batch: pa.RecordBatch, kind: type[Row]) -> Iterator[Row]:
+    """The rows of a batch, of which few at a time are Python objects: these take more room than Arrow's."""
+    for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+        columns = batch.slice(start, _ROWS_AT_ONCE).to_pydict()
+        yield from (kind(*row) for row in zip(*columns.values(), strict=True))
 
 
 def _sound(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -393,6 +405,6 @@ def _merge_into(target: Path, paths: Sequence[Path], schema: pa.Schema) -> None:
 
 
 def _write_rows(path: Path, schema: pa.Schema, key: Callable[[Row], _Key], rows: Iterable[Row]) -> None:
-    with _RowWriter(path, schema, key) as writer:
+    with _RowWriter(path, schema, key, RUN_BATCH_CHARS) as writer:
         for row in rows:
             writer.add(row)

@@ -86,7 +86,7 @@ def _finished_waves(folder: Path) -> tuple[list[Path], int, int]:
 
 
 def _extract_wave(ctx: Context, config: ExtractConfig, pages: list[Page], folder: Path) -> int:
-    from components.documents import Outcome, write_shard
+    from components.documents import RUN_BATCH_CHARS, Outcome, write_shard
     from components.extract.links import write_links
     from components.extract.pages import PageGroup, extract_group
 
@@ -95,7 +95,7 @@ def _extract_wave(ctx: Context, config: ExtractConfig, pages: list[Page], folder
     outcomes = [result.outcome for result in results]
     whole = Outcome([d for o in outcomes for d in o.kept], [d for o in outcomes for d in o.dropped])
     write_links(folder / _LINKS, sorted(page for result in results for page in result.links), grouped=True)
-    publish_json(folder / "part.json", write_shard(folder, 0, whole))
+    publish_json(folder / "part.json", write_shard(folder, 0, whole, RUN_BATCH_CHARS))
     return len(whole.kept)
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.context import Context
-from components.documents import Document, Outcome, write_shard
+from components.documents import RUN_BATCH_CHARS, Document, Outcome, write_shard
 from components.errors import StepError
 from components.ingest.config import IngestFilesConfig
 from components.ingest.convert import Mapper
@@ -24,8 +24,8 @@ from components.ingest.rows import Piece, count_lines, kind_of, read_rows
 from components.ingest.sources import Source, open_source
 from components.shardwise import Part, map_in_waves, once
 
-_RUN_ROWS = 50_000
-_RUN_CHARS = 32_000_000
+_RUN_ROWS = 12_500
+_RUN_CHARS = 8_000_000
 _MOST_PIECES = 1_000
 _NAMES_TOLD = 12
 
@@ -97,7 +97,7 @@ def _make_runs(task: PieceTask) -> Part:
 
 def _write_run(folder: Path, number: int, outcome: Outcome) -> str:
     name = f"run-{number:05d}"
-    write_shard(folder / name, 0, outcome)
+    write_shard(folder / name, 0, outcome, RUN_BATCH_CHARS)
     return name
 
 
