@@ -16,7 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from components.context import local_context
+from components.ppo.config import PpoConfig
 from components.ppo.step import ppo
+from components.standalone import main, run_alone
 from tests.components.ppo.conftest import CONFIG, world  # noqa: F401  (a fixture; found by its name)
 from tests.components.ppo.faulty import results
 from tests.faults.test_training_signal import ROOT, end_in_a_save
@@ -27,36 +29,49 @@ SIGNALLED = dataclasses.replace(
 )
 
 
-def command(folder: Path, reward: Path, root: Path) -> list[str]:
+INPUTS = ("policy", "reward", "preferences")
+
+
+def arguments(folder: Path, reward: Path, root: Path) -> list[str]:
     (folder / "config.json").write_text(json.dumps(dataclasses.asdict(SIGNALLED)))
     inputs = [f"policy={root / 'policy'}", f"reward={reward}", f"preferences={root / 'preferences'}"]
-    words = [sys.executable, "-m", "components.ppo", "--config", str(folder / "config.json")]
-    return [*words, "--output", str(folder / "alone"), *inputs]
+    return ["--config", str(folder / "config.json"), "--output", str(folder / "alone"), *inputs]
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 3), (signal.SIGKILL, -signal.SIGKILL)])
-def test_an_end_during_a_save_costs_no_bit(world, tmp_path, how, code):  # noqa: F811
+@pytest.fixture(scope="module")
+def undisturbed(world, tmp_path_factory) -> dict[str, bytes]:  # noqa: F811
     torch.set_num_threads(1)
+    context = local_context("ppo", tmp_path_factory.mktemp("whole"), SIGNALLED.seed)
+    ppo(context, SIGNALLED, **{name: world / name for name in INPUTS})
+    return results(context.output)
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGKILL, -signal.SIGKILL), pytest.param(signal.SIGTERM, 3, marks=pytest.mark.slow)],
+)
+def test_an_end_during_a_save_costs_no_bit(world, undisturbed, tmp_path, how, code):  # noqa: F811
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words, checkpoints = command(tmp_path, world / "reward", world), tmp_path / "alone/scratch/checkpoints"
-    with subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+    words, checkpoints = arguments(tmp_path, world / "reward", world), tmp_path / "alone/scratch/checkpoints"
+    command = [sys.executable, "-m", "components.ppo", *words]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
         end_in_a_save(process, checkpoints, how)
         assert process.wait(120) == code
-    subprocess.run(words, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    run_alone(ppo, PpoConfig, words)
     assert not list(checkpoints.glob(".step-*.tmp"))
-    context = local_context("ppo", tmp_path / "whole", SIGNALLED.seed)
-    ppo(context, SIGNALLED, **{name: world / name for name in ("policy", "reward", "preferences")})
-    assert results(tmp_path / "alone" / "output") == results(context.output)
+    assert "training continues from update" in (tmp_path / "alone/journal.jsonl").read_text(encoding="utf-8")
+    assert results(tmp_path / "alone" / "output") == undisturbed
 
 
-def test_a_judge_that_gives_no_numbers_ends_the_run_with_one_sentence(world, tmp_path):  # noqa: F811
+def test_a_judge_that_gives_no_numbers_ends_the_run_with_one_sentence(world, tmp_path, capsys):  # noqa: F811
     shutil.copytree(world / "reward", tmp_path / "reward")
     path = tmp_path / "reward" / "model" / "model.safetensors"
     weights = load_file(path)
     save_file({**weights, "score.weight": weights["score.weight"] * torch.nan}, path, metadata={"format": "pt"})
-    words = [*command(tmp_path, tmp_path / "reward", world), "training.max_skipped=5"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 1
-    first = next(line for line in done.stderr.splitlines() if line.startswith("ppo: "))
+    with pytest.raises(SystemExit) as end:
+        main(ppo, PpoConfig, [*arguments(tmp_path, tmp_path / "reward", world), "training.max_skipped=5"])
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    first = next(line for line in said.splitlines() if line.startswith("ppo: "))
     assert first.startswith("ppo: Training skipped 6 steps, last 6 because what it was to learn is not finite.")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said

@@ -30,8 +30,9 @@ def assert_same_bits(result):
     assert len(set(steps)) >= 5
 
 
-def test_one_rank_killed_at_random_points_costs_no_bit(tmp_path):
-    assert_same_bits(killed_and_whole(tmp_path, ranks=1, stage=0, kills=20))
+@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.slow)])
+def test_one_rank_killed_at_random_points_costs_no_bit(tmp_path, kills):
+    assert_same_bits(killed_and_whole(tmp_path, ranks=1, stage=0, kills=kills))
 
 
 @pytest.mark.slow

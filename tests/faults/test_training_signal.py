@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 
 from components.context import local_context
+from components.pretrain.config import PretrainConfig
 from components.pretrain.step import pretrain
+from components.standalone import run_alone
 from tests.components.pretrain.conftest import CONFIG, world  # noqa: F401  (a fixture; found by its name)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,11 +29,14 @@ SIGNALLED = dataclasses.replace(
 
 
 def end_in_a_save(process: subprocess.Popen[bytes], checkpoints: Path, how: signal.Signals = signal.SIGTERM) -> None:
-    """Sends a signal while a draft lies there; the process is held still meanwhile, so that the draft stays one."""
+    """Sends a signal while a draft lies there beside a checkpoint.
+
+    The process is held still meanwhile, so that the draft stays one.
+    """
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, "it ended before a checkpoint was seen being written"
-        if any(checkpoints.glob(".step-*.tmp")):
+        if any(checkpoints.glob("step-*")) and any(checkpoints.glob(".step-*.tmp")):
             os.kill(process.pid, signal.SIGSTOP)
             os.waitpid(process.pid, os.WUNTRACED)
             drafts = list(checkpoints.glob(".step-*.tmp"))
@@ -49,8 +54,8 @@ def test_a_sigterm_during_a_save_costs_no_bit(world, tmp_path):  # noqa: F811
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(SIGNALLED)))
     inputs = [f"tokens={world.tokens}", f"tokenizer={world.tokenizer}"]
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "components.pretrain", "--config", str(tmp_path / "config.json")]
-    command += ["--output", str(killed), *inputs]
+    words = ["--config", str(tmp_path / "config.json"), "--output", str(killed), *inputs]
+    command = [sys.executable, "-m", "components.pretrain", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     checkpoints = killed / "scratch" / "checkpoints"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
@@ -59,7 +64,7 @@ def test_a_sigterm_during_a_save_costs_no_bit(world, tmp_path):  # noqa: F811
     assert not list(checkpoints.glob(".step-*.tmp"))
     reached = max(int(path.name[5:]) for path in checkpoints.glob("step-*"))
     assert 0 < reached < STEPS
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    run_alone(pretrain, PretrainConfig, words)
     said = (killed / "journal.jsonl").read_text(encoding="utf-8")
     assert f"training continues from step {reached}" in said
 
