@@ -87,12 +87,14 @@ def talkative(ctx: Context, config: ToughConfig) -> Metrics:
 
 
 def obedient(ctx: Context, config: ToughConfig) -> Metrics:
-    """Counts; saves what it has when asked to, and stops when asked to; leaves its process id."""
+    """Counts until a file says that it is enough; saves and stops when asked to; leaves its process id."""
     path = ctx.scratch / "count"
     start = int(path.read_text()) if path.exists() else 0
     with open(f"{config.text}.pids", "a") as file:
         file.write(f"{os.getpid()}\n")
     for number in range(start, config.count):
+        if Path(f"{config.text}.enough").exists():
+            break
         if ctx.channel.take_save():  # type: ignore[attr-defined]
             path.write_text(str(number))
             Path(f"{config.text}.saved").write_text(str(number))

@@ -14,7 +14,7 @@ import pytest
 from engine_help import states
 from ray_head import Head, processes_of, ray_head
 
-from pipelines.engine.events import DRIVER_LOCK, fold
+from pipelines.engine.events import DRIVER_LOCK, fold, read_events
 from pipelines.engine.lock import is_held
 from pipelines.engine.store import Store
 
@@ -56,7 +56,8 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def drive(head: Head, store: Store, run: str, mark: Path, count: int = 150) -> subprocess.Popen[bytes]:
+def drive(head: Head, store: Store, run: str, mark: Path, count: int = 10_000) -> subprocess.Popen[bytes]:
+    """A driver of `letters` and of `obedient`, which goes on until there is a file beside the mark: see `enough`."""
     command = [sys.executable, "-c", DRIVE, head.address, store.root.url, run, str(mark), str(count)]
     return subprocess.Popen(command, env={**os.environ, **head.environment}, stdout=subprocess.PIPE)
 
@@ -77,19 +78,30 @@ def pids(mark: Path) -> list[int]:
     return [int(line) for line in Path(f"{mark}.pids").read_text().split()]
 
 
+def enough(mark: Path) -> None:
+    """Lets `obedient` end."""
+    Path(f"{mark}.enough").touch()
+
+
+def has(store: Store, run: str, kind: str) -> bool:
+    return any(event["kind"] == kind for event in read_events(store.run_folder(run)))
+
+
 def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
 
 
 def test_a_long_step_outlives_its_driver_and_the_next_one_takes_it_up(head: Head, store: Store, tmp_path: Path):
     mark, folder = tmp_path / "mark", store.run_folder("killed")
-    with drive(head, store, "killed", mark, count=400) as first:
+    with drive(head, store, "killed", mark) as first:
         until(lambda: counts(store, "killed"))
         first.kill()
     assert fold(folder).state == "interrupted"
     before = fold(folder).steps["obedient"].done or 0
     until(lambda: (_progress(folder) or 0) > before + 3)
-    second = drive(head, store, "killed", mark, count=400)
+    second = drive(head, store, "killed", mark)
+    until(lambda: has(store, "killed", "attached"))
+    enough(mark)
     assert second.wait(120) == 0
     status = fold(folder)
     assert states(status) == {"letters": "cached", "obedient": "done"}
@@ -111,43 +123,51 @@ def test_an_actor_whose_work_is_done_gives_its_cores_back(head: Head, store: Sto
 
 def test_sigterm_asks_a_long_step_to_save_and_leaves_it(head: Head, store: Store, tmp_path: Path):
     mark, folder = tmp_path / "mark", store.run_folder("left")
-    with drive(head, store, "left", mark, count=300) as first:
+    with drive(head, store, "left", mark) as first:
         until(lambda: counts(store, "left"))
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) == 3
     assert (fold(folder).state, states(fold(folder))["obedient"]) == ("stopped", "detached")
     until(lambda: Path(f"{mark}.saved").exists())
     assert alive(pids(mark)[0])
-    assert drive(head, store, "left", mark, count=300).wait(120) == 0
+    second = drive(head, store, "left", mark)
+    until(lambda: has(store, "left", "attached"))
+    enough(mark)
+    assert second.wait(120) == 0
     assert len(pids(mark)) == 1
 
 
 def test_sigint_stops_a_long_step_and_resume_goes_on_from_there(head: Head, store: Store, tmp_path: Path):
     mark, folder = tmp_path / "mark", store.run_folder("stopped")
-    with drive(head, store, "stopped", mark, count=200) as first:
+    with drive(head, store, "stopped", mark) as first:
         until(lambda: counts(store, "stopped"))
         first.send_signal(signal.SIGINT)
         assert first.wait(60) == 3
     assert states(fold(folder))["obedient"] == "stopped"
-    assert drive(head, store, "stopped", mark, count=200).wait(120) == 0
+    enough(mark)
+    assert drive(head, store, "stopped", mark).wait(120) == 0
     assert fold(folder).steps["obedient"].metrics["started_at"] > 0
 
 
 def test_another_run_shares_what_an_orphan_makes(head: Head, store: Store, tmp_path: Path):
     mark = tmp_path / "mark"
-    with drive(head, store, "orphaned", mark, count=300) as first:
+    with drive(head, store, "orphaned", mark) as first:
         until(lambda: counts(store, "orphaned"))
         first.kill()
-    assert drive(head, store, "other", mark, count=300).wait(120) == 0
+    other = drive(head, store, "other", mark)
+    until(lambda: has(store, "other", "busy"))
+    enough(mark)
+    assert other.wait(120) == 0
     assert fold(store.run_folder("other")).steps["obedient"].producer_run == "orphaned"
     assert len(pids(mark)) == 1
 
 
 def test_a_killed_actor_is_tried_again_from_its_scratch(head: Head, store: Store, tmp_path: Path):
     mark, folder = tmp_path / "mark", store.run_folder("actor")
-    with drive(head, store, "actor", mark, count=150) as driver:
+    with drive(head, store, "actor", mark) as driver:
         until(lambda: counts(store, "actor"))
         os.kill(pids(mark)[0], signal.SIGKILL)
+        enough(mark)
         assert driver.wait(120) == 0
     assert fold(folder).steps["obedient"].attempt == 2
     assert len(pids(mark)) == 2
@@ -156,7 +176,7 @@ def test_a_killed_actor_is_tried_again_from_its_scratch(head: Head, store: Store
 def test_a_killed_head_is_told_in_a_sentence_and_resume_on_a_new_one_finishes(store: Store, tmp_path: Path):
     mark, folder = tmp_path / "mark", store.run_folder("headless")
     with ray_head() as first:
-        driver = drive(first, store, "headless", mark, count=300)
+        driver = drive(first, store, "headless", mark)
         until(lambda: counts(store, "headless"))
         first.kill()
         assert driver.wait(90) == 4
@@ -168,8 +188,9 @@ def test_a_killed_head_is_told_in_a_sentence_and_resume_on_a_new_one_finishes(st
     assert not is_held(folder / DRIVER_LOCK)
     assert fold(folder).state == "failed"
     assert processes_of(first.folder) == []
+    enough(mark)
     with ray_head() as second:
-        assert drive(second, store, "headless", mark, count=300).wait(120) == 0
+        assert drive(second, store, "headless", mark).wait(120) == 0
     assert states(fold(folder)) == {"letters": "cached", "obedient": "done"}
 
 
@@ -190,8 +211,6 @@ def start_slow_crawl(head: Head, store: Path, run: str) -> tuple[subprocess.Pope
     folder = store / "runs" / run
     until(lambda: driver.poll() is not None or (folder / "steps/crawl/journal.jsonl").exists(), 120)
     assert driver.poll() is None
-    from pipelines.engine.events import read_events
-
     started = [event for event in read_events(folder) if event["kind"] == "started" and event["step"] == "crawl"]
     return driver, int(str(started[0]["pid"]))
 
