@@ -242,12 +242,11 @@ def compose(overrides: Sequence[str]) -> dict[str, object]:
     """Lets Hydra compose `conf/` with the overrides; returns plain, resolved, type-checked values."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    ConfigStore.instance().store(name="schema", node=_writable_twin(Settings))
+    _store_schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         check_names(overrides)
         others, entries = tables.split_off(overrides, all_tables())
@@ -259,6 +258,14 @@ def compose(overrides: Sequence[str]) -> dict[str, object]:
     values = typing.cast(dict[str, object], container)
     tables.put(values, entries)
     return values
+
+
+@functools.cache
+def _store_schema() -> None:
+    """Gives Hydra the twin of the settings, once in a process: that takes as long as a composition."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=_writable_twin(Settings))
 
 
 def check_names(overrides: Sequence[str]) -> None:
