@@ -56,7 +56,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def drive(head: Head, store: Store, run: str, mark: Path, count: int = 10_000) -> subprocess.Popen[bytes]:
+def drive(head: Head, store: Store, run: str, mark: Path, count: int = 3_000) -> subprocess.Popen[bytes]:
     """A driver of `letters` and of `obedient`, which goes on until there is a file beside the mark: see `enough`."""
     command = [sys.executable, "-c", DRIVE, head.address, store.root.url, run, str(mark), str(count)]
     return subprocess.Popen(command, env={**os.environ, **head.environment}, stdout=subprocess.PIPE)
