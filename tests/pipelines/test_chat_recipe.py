@@ -1,7 +1,8 @@
 """The whole recipe, for real, in the micro preset: on local Ray, again from the cache, and on a cluster by `submit`.
 
-Two runs of a minute or two serve all tests of this file. The second one is killed in pretraining (its driver gets
-SIGKILL) and continued by a job on a real Ray cluster with token authentication.
+Two runs serve all tests of this file, one of the whole recipe and one of pretraining, from the corpus of the first.
+That one is killed in pretraining (its driver gets SIGKILL) and continued by a job on a real Ray cluster with token
+authentication.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray_head import Head, port_above_workers
 
 from components.context import free_port
+from pipelines.cli import main
 from pipelines.engine.events import fold
 from pipelines.engine.store import Store
 from pipelines.runs import all_runs
@@ -26,7 +30,8 @@ from pipelines.verbs.show import artifact_of
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ["site", "crawl", "instructions", "preferences", "extract", "score", "sketch", "clean", "dedup"]
-STEPS += ["decontaminate", "tokenizer", "tokens", "pack", "card", "pretrain", "sft", "reward", "ppo", "evaluate"]
+TRAINED = ["pretrain", "sft", "reward", "ppo", "evaluate"]
+STEPS += ["decontaminate", "tokenizer", "tokens", "pack", "card", *TRAINED]
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -96,10 +101,11 @@ def test_the_reward_model_loads_in_transformers_with_equal_scores(
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_the_model_answers(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    done = headwater("chat", "-m", "hello", "--json", f"store={finished[0]}")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["reply"].strip() != ""
+def test_the_model_answers(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["chat", "-m", "hello", "--json", f"store={finished[0]}"]) == 0
+    assert json.loads(capsys.readouterr().out)["reply"].strip() != ""
 
 
 def test_mlflow_shows_a_parent_and_a_child_for_every_step(
@@ -123,14 +129,14 @@ def test_mlflow_shows_a_parent_and_a_child_for_every_step(
 
 
 def test_one_changed_threshold_reruns_exactly_what_depends_on_it(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
+    finished: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = headwater("plan", "--json", "preset=micro", "clean.min_chars=333", f"store={finished[0]}")
-    assert done.returncode == 0, done.stderr
-    states = {step["step"]: step["state"] for step in json.loads(done.stdout)["steps"]}
+    assert main(["plan", "--json", "preset=micro", "clean.min_chars=333", f"store={finished[0]}"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    states = {step["step"]: step["state"] for step in steps}
     kept = {"site", "crawl", "extract", "score", "sketch", "instructions", "preferences"}
     assert states == {name: "cached" if name in kept else "runs" for name in STEPS}
-    reason = next(step["reason"] for step in json.loads(done.stdout)["steps"] if step["step"] == "clean")
+    reason = next(step["reason"] for step in steps if step["step"] == "clean")
     assert "min_chars" in reason
     assert "-> 333" in reason
 
@@ -150,13 +156,13 @@ def test_a_second_run_is_cached_whole_and_starts_no_ray(
 
 
 def test_an_empty_corpus_after_cleaning_fails_with_the_sentence_and_keeps_what_is_done(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
+    finished: tuple[Path, subprocess.CompletedProcess[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, _ = finished
-    done = headwater("run", "preset=micro", "clean.min_chars=1000000", f"store={store}", "cluster=inprocess")
-    assert done.returncode == 1
-    assert "clean kept 0 of" in done.stderr
-    assert "clean.min_chars=1000000" in done.stderr
+    assert main(["run", "preset=micro", "clean.min_chars=1000000", f"store={store}", "cluster=inprocess"]) == 1
+    said = capsys.readouterr().err
+    assert "clean kept 0 of" in said
+    assert "clean.min_chars=1000000" in said
     states = state_of(store)
     assert (states["extract"], states["clean"], states["dedup"]) == ("cached", "failed", "skipped")
 
@@ -169,46 +175,29 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "PORT": str(_port_above_workers()),
+        "PORT": str(port_above_workers()),
         "DASHBOARD_PORT": str(dashboard),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     words = ["bash", str(ROOT / "infra" / "ray-head.sh"), "--num-cpus=2", f"--temp-dir={folder}"]
-    words += ["--object-store-memory=200000000", f"--ray-client-server-port={_port_above_workers()}"]
-    words += [f"--dashboard-agent-listen-port={_port_above_workers()}"]
+    words += ["--object-store-memory=200000000", f"--ray-client-server-port={port_above_workers()}"]
+    words += [f"--dashboard-agent-listen-port={port_above_workers()}"]
     with subprocess.Popen(words, env={**os.environ, **environment}, start_new_session=True) as head:
         try:
             yield {**environment, "DASHBOARD": f"http://127.0.0.1:{dashboard}"}
         finally:
-            os.killpg(head.pid, signal.SIGTERM)
-            _end_processes_of(folder, head)
-
-
-def _port_above_workers() -> int:
-    while (port := free_port()) < 20_000:
-        continue
-    return port
-
-
-def _end_processes_of(folder: Path, head: subprocess.Popen[bytes]) -> None:
-    """Waits for the head to end, then kills what it left behind: every process with its temp folder in the command."""
-    try:
-        head.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        head.kill()
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if str(folder).encode() in process.read_bytes():
-                os.kill(int(process.parent.name), signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+            Head("", environment, folder, head).kill()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose run was killed in pretraining, after its first checkpoint."""
+def killed(finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the corpus of the finished run, whose run was killed in pretraining after its first checkpoint."""
     store = tmp_path_factory.mktemp("killed") / "store"
+    for folder in ("artifacts", "index"):
+        shutil.copytree(finished[0] / folder, store / folder, ignore=shutil.ignore_patterns(*TRAINED))
     command = [sys.executable, "-m", "pipelines.cli", "run", "preset=micro", f"store={store}", "--run-id", "killed-1"]
+    command += ["--until", "pretrain"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         deadline = time.monotonic() + 600
         while not list(store.glob("scratch/pretrain/*/checkpoints/*/MANIFEST.json")):
@@ -220,24 +209,25 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_killed_run_continues_by_submit_and_learns_the_same(
-    finished: tuple[Path, subprocess.CompletedProcess[str]], killed: Path, ray_head: dict[str, str]
+    finished: tuple[Path, subprocess.CompletedProcess[str]], ray_head: dict[str, str], killed: Path
 ) -> None:
+    """The head is asked for first, so that it comes up while the run that will be killed goes."""
     assert fold(all_runs(killed)[0]).state == "interrupted"
     head = dict(ray_head)
     dashboard = head.pop("DASHBOARD")
-    common = ("submit", "--wait", f"store={killed}", f"cluster.dashboard={dashboard}")
+    common = ("submit", "--wait", "--until", "pretrain", f"store={killed}", f"cluster.dashboard={dashboard}")
     words = (*common, "--resume", "killed-1")
     done = headwater(*words, **head)
-    for _ in range(20):
+    for _ in range(60):
         if done.returncode == 0 or "no Ray cluster answers" not in done.stderr:
             break
-        time.sleep(3)
+        time.sleep(1)
         done = headwater(*words, **head)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
     states = state_of(killed)
-    assert [name for name in STEPS[: STEPS.index("pretrain")] if states[name] != "cached"] == []
-    assert {states[name] for name in STEPS[STEPS.index("pretrain") :]} == {"done"}
+    assert {"crawl", "tokenizer", "pack", "pretrain"} <= set(states) < set(STEPS)
+    assert states == {name: "done" if name == "pretrain" else "cached" for name in states}
     journal = (killed / "runs" / "killed-1" / "steps" / "pretrain" / "journal.jsonl").read_text(encoding="utf-8")
     assert "training continues from step" in journal
     undisturbed, resumed = (
@@ -248,7 +238,7 @@ def test_a_killed_run_continues_by_submit_and_learns_the_same(
 
     words = (*common, "preset=micro", "--run-id", "job-2")
     assert headwater(*words, **head).returncode == 0
-    assert state_of(killed) == dict.fromkeys(STEPS, "cached")
+    assert state_of(killed) == dict.fromkeys(states, "cached")
     refused = headwater(*words, **head)
     assert refused.returncode == 2
     assert "submitted before" in refused.stderr
