@@ -1,4 +1,4 @@
-"""Self-attention and cross attention over torch's kernels, with grouped queries (2305.13245) in both.
+"""Self-attention and cross attention over torch's kernels and our own, with grouped queries (2305.13245) in both.
 
 num_heads key-value heads are multi-head attention, fewer are grouped-query, one is multi-query attention. Masks,
 positions and the cache come in the plan that all blocks of a forward share (`masks.py`).
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.model.attention_cpu import attend
 from components.model.config import ModelConfig
 from components.model.elementwise import RMSNorm
 from components.model.masks import AttentionPlan, Documents
@@ -67,6 +68,10 @@ class Attention(nn.Module):
         batch, length, _ = x_BTD.shape
         num_turned = self._heads + self._kv_heads
         heads_BTNC = self.qkv(x_BTD).view(batch, length, num_turned + self._kv_heads, -1)
+        if plan.intervals is not None and self.around is None and self.query_norm is None:
+            mixed_BTHC = attend(heads_BTNC, self._heads, plan.intervals, plan.rope, self._scale)
+            whole: Tensor = self.out(mixed_BTHC.flatten(2))
+            return whole
         # Split, not sliced: the gradient of a slice is a zero-filled copy of the whole.
         turned_BTNC, values_BTKC = torch.split(heads_BTNC, [num_turned, self._kv_heads], dim=2)
         queries_BTHC, keys_BTKC = self._turned(turned_BTNC, plan)
@@ -87,6 +92,9 @@ class Attention(nn.Module):
         if plan.documents is not None:
             mixed = _within(plan.documents, queries_BTHC, keys_BTKC, values_BTKC, self._scale)
             return mixed.reshape(batch, length, -1)
+        if plan.intervals is not None:
+            heads_BTNC = torch.cat([queries_BTHC, keys_BTKC, values_BTKC], dim=2)
+            return attend(heads_BTNC, queries_BTHC.shape[2], plan.intervals, None, self._scale).flatten(2)
         queries, keys, values = (part.transpose(1, 2) for part in (queries_BTHC, keys_BTKC, values_BTKC))
         if plan.cache is not None:
             keys, values = plan.cache.append(self._layer, keys, values)

@@ -1,6 +1,6 @@
 """What a model is, and how it is asked to write: frozen dataclasses without torch, light enough for any step's config.
 
-`family` names one of four architectures and thereby the value of every field that is left unset (`None`):
+`family` names one of five architectures and thereby the value of every field that is left unset (`None`):
 `ModelConfig(family="gpt2")` is a GPT-2, `ModelConfig(family="gpt2", positions="alibi")` is one with ALiBi. A family
 is a set of defaults, never a branch in the model's code. `resolved` fills the unset fields in; the code of the model
 sees resolved configs only.
@@ -14,24 +14,27 @@ from dataclasses import dataclass
 from components.configuring import added, require, require_choice
 from components.errors import StepError
 
-FAMILIES = ("llama", "gpt2", "bert", "encoder-decoder")
+FAMILIES = ("llama", "gpt2", "bert", "eurobert", "encoder-decoder")
+ENCODERS = ("bert", "eurobert")
 POSITIONS = ("rope", "learned", "sinusoidal", "t5", "alibi", "none")
 ROPE_SCALINGS = ("none", "llama3", "yarn")
 NORMS = ("rmsnorm", "layernorm")
 ACTIVATIONS = ("swiglu", "geglu", "gelu", "gelu-tanh", "relu", "relu2", "silu")
 GATED = ("swiglu", "geglu")
 
+_LLAMA: dict[str, object] = {
+    "positions": "rope",
+    "norm": "rmsnorm",
+    "post_norm": False,
+    "activation": "swiglu",
+    "bias": False,
+    "embed_norm": False,
+    "scale_embeddings": False,
+    "scale_attention": True,
+}
 _DEFAULTS: dict[str, dict[str, object]] = {
-    "llama": {
-        "positions": "rope",
-        "norm": "rmsnorm",
-        "post_norm": False,
-        "activation": "swiglu",
-        "bias": False,
-        "embed_norm": False,
-        "scale_embeddings": False,
-        "scale_attention": True,
-    },
+    "llama": _LLAMA,
+    "eurobert": _LLAMA,
     "gpt2": {
         "positions": "learned",
         "norm": "layernorm",
@@ -71,8 +74,8 @@ class ModelConfig:
 
     Attributes:
         family: "llama" and "gpt2" are decoders that predict the next token; "bert" is an encoder that sees both
-            directions and fills gaps; "encoder-decoder" reads a source and writes a target. It sets the defaults of
-            the fields below that are null.
+            directions and fills gaps, "eurobert" (2503.05500) one of the parts of a llama; "encoder-decoder" reads a
+            source and writes a target. It sets the defaults of the fields below that are null.
         vocab_size: Rows of the embedding; 0 takes the tokenizer's.
         dim: Width of the residual stream.
         num_layers: Blocks; of an encoder-decoder those of the decoder.
@@ -193,7 +196,7 @@ class ModelConfig:
     @property
     def causal(self) -> bool:
         """Whether a token sees only those before it; an encoder-decoder's decoder does."""
-        return self.family != "bert"
+        return self.family not in ENCODERS
 
     @property
     def encoder_layers(self) -> int:

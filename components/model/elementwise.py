@@ -1,8 +1,8 @@
 """Norms and activations; root-mean-square norm (1910.07467) and SwiGLU (2002.05202) with their gradients written out.
 
 Everything in a block that is no matrix product is bound by memory, and autograd over the plain formulas passes over it
-more often than needed. Written out they take half the time (norm) and four fifths (gate) on a CPU, together 7 % of a
-training step at width 192. On CUDA in half precision the plain formulas remain: there kernels are fused already, or by
+more often than needed. On a CPU the norm, written out, takes half the time, and the activations by our own kernels 0.4
+of it (docs/benchmarks.md). On CUDA in half precision the plain formulas remain: there kernels are fused already, or by
 the compiler; code that is being compiled sees them too.
 
 Shapes: R rows (all leading dimensions together), D model width, F gate width.
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.model import native
 from components.model.config import ModelConfig
 
 Saved: TypeAlias = torch.autograd.function.FunctionCtx
@@ -59,33 +60,50 @@ def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 
 class _SwiGLU(torch.autograd.Function):
-    """y = silu(a) b. The gradients of a and b are written side by side, where the fused projection wants them."""
+    """silu(a) b by our kernel. Both gradients are written side by side, where the fused projection wants them."""
 
     @staticmethod
     def forward(ctx: Saved, gate_up: Tensor) -> Tensor:
-        gate, up = gate_up.chunk(2, dim=-1)
-        opened = F.silu(gate)
-        ctx.save_for_backward(gate_up, opened)
-        return opened * up
+        gate_up = gate_up.contiguous()
+        ctx.save_for_backward(gate_up)
+        gated = gate_up.new_empty(*gate_up.shape[:-1], gate_up.shape[-1] // 2)
+        native.call("swiglu_forward", gate_up, gated, gated.numel() // gated.shape[-1], gated.shape[-1])
+        return gated
 
     @staticmethod
     def backward(ctx: Saved, *grads: Tensor) -> Tensor:
-        gate_up, opened = ctx.saved_tensors  # type: ignore[attr-defined]
-        gate, up = gate_up.chunk(2, dim=-1)
-        grad = torch.empty_like(gate_up)
-        grad_gate, grad_up = grad.chunk(2, dim=-1)
-        torch.mul(grads[0], opened, out=grad_up)
-        torch.ops.aten.silu_backward.grad_input(grads[0] * up, gate, grad_input=grad_gate)
-        return grad
+        (gate_up,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        grad, result = grads[0].contiguous(), torch.empty_like(gate_up)
+        native.call("swiglu_backward", gate_up, grad, result, grad.numel() // grad.shape[-1], grad.shape[-1])
+        return result
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(first half) * second half of the last dimension: [..., 2 F] to [..., F]."""
-    if gate_up.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if native.serves(gate_up):
         gated: Tensor = _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
         return gated
     gate, up = gate_up.chunk(2, dim=-1)
     return F.silu(gate) * up
+
+
+class _GELU(torch.autograd.Function):
+    """GELU's tanh form by our kernel, as x sigmoid(2 u): torch's takes a tanh of its own, and twice the time."""
+
+    @staticmethod
+    def forward(ctx: Saved, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        activated = torch.empty_like(x)
+        native.call("gelu_forward", x, activated, x.numel())
+        return activated
+
+    @staticmethod
+    def backward(ctx: Saved, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        result = torch.empty_like(x)
+        native.call("gelu_backward", x, grads[0].contiguous(), result, x.numel())
+        return result
 
 
 class RMSNorm(nn.Module):
@@ -114,6 +132,9 @@ def _geglu(gate_up: Tensor) -> Tensor:
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
+    if native.serves(x):
+        activated: Tensor = _GELU.apply(x)  # type: ignore[no-untyped-call]
+        return activated
     return F.gelu(x, approximate="tanh")
 
 

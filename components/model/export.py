@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import ConfigError, StepError
-from components.model.config import ModelConfig
+from components.model.config import ENCODERS, ModelConfig
 from components.model.huggingface import (
     UnlikeOursError,
     load_classifier,
@@ -107,7 +107,7 @@ def load_any(folder: Path) -> nn.Module:
     except UnlikeOursError:
         family = "external"
     weights = FolderWeights(folder)
-    if family == "bert":
+    if family in ENCODERS:
         return load_classifier(folder) if "classifier.weight" in weights else load_transformer(folder)
     if family == "encoder-decoder":
         return load_encoder_decoder(folder)

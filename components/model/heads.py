@@ -1,6 +1,6 @@
 """Other heads on the Transformer's backbone: one number per token, or one label per text.
 
-`ScalarModel` is the reward model and PPO's critic; `ClassifierModel` is a bert fine-tuned on labelled texts.
+`ScalarModel` is the reward model and PPO's critic; `ClassifierModel` is an encoder fine-tuned on labelled texts.
 
 Shapes: B batch, T tokens, D model width, L labels.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from components.model.attention import Projection
 from components.model.backbone import EMBEDDING_STD, Backbone, fill
 from components.model.cache import KVCache
-from components.model.config import ModelConfig, resolved
+from components.model.config import ENCODERS, ModelConfig, resolved
 from components.model.transformer import Transformer
 
 
@@ -72,18 +72,20 @@ def draw_score(weight_1D: Tensor, generator: torch.Generator | None) -> None:
 
 
 class ClassifierModel(nn.Module):
-    """One score per label, read off the first token of a text ([CLS]), as BertForSequenceClassification does.
+    """One score per label, of what BertForSequenceClassification or EuroBertForSequenceClassification read.
+
+    A bert reads the first token of a text ([CLS]), a eurobert the mean over its tokens (classifier_pooling="mean").
 
     Args:
-        config: Shape of the backbone, a bert.
+        config: Shape of the backbone, an encoder.
         num_labels: Labels.
         generator: Source of the initial weights.
     """
 
     def __init__(self, config: ModelConfig, num_labels: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        if config.family != "bert":
-            raise ValueError(f"a classifier reads its first token, which in model.family={config.family} sees nothing")
+        if config.family not in ENCODERS:
+            raise ValueError(f"a classifier sees both directions, which model.family={config.family} does not")
         self.config, config = config, resolved(config)
         self.num_labels = num_labels
         self.backbone = Backbone(config)
@@ -101,7 +103,7 @@ class ClassifierModel(nn.Module):
         generator: torch.Generator | None = None,
         dropout: float | None = None,
     ) -> ClassifierModel:
-        """Copies the backbone of a pretrained bert and adds a new head.
+        """Copies the backbone of a pretrained encoder and adds a new head.
 
         Args:
             model: Where the backbone comes from; left as it is.
@@ -122,7 +124,18 @@ class ClassifierModel(nn.Module):
             segments_BT: -1 for padding, else 0.
         """
         hidden_BTD, _ = self.backbone(tokens_BT, segments_BT=segments_BT)
-        pooled_BD = torch.tanh(self.pooler(hidden_BTD[:, 0]))
+        if self.config.family == "bert":
+            pooled_BD = torch.tanh(self.pooler(hidden_BTD[:, 0]))
+        else:
+            pooled_BD = F.gelu(self.pooler(_mean(hidden_BTD, segments_BT)))
         dropout = self.config.dropout if self.training else 0.0
         scores_BL: Tensor = self.classifier(F.dropout(pooled_BD, dropout))
         return scores_BL
+
+
+def _mean(hidden_BTD: Tensor, segments_BT: Tensor | None) -> Tensor:
+    """The mean over the tokens of each text, [B, D]; a row of padding alone gives zeros."""
+    if segments_BT is None:
+        return hidden_BTD.mean(1)
+    text_BT1 = (segments_BT >= 0)[:, :, None].to(hidden_BTD.dtype)
+    return (hidden_BTD * text_BT1).sum(1) / text_BT1.sum(1).clamp(min=1)

@@ -1,11 +1,13 @@
 """Who may look at whom: one plan per forward, shared by all blocks.
 
 The plain causal case carries no mask at all, which the kernel runs fastest. Packed rows are isolated by the segment
-numbers of their tokens, in one of two ways:
+numbers of their tokens, in one of three ways:
 
     varlen   the row is cut into its documents and torch's variable-length kernel sees each by itself: no score between
              documents is ever computed. CUDA in half precision, no bias on the scores, no cache.
-    mask     a block-diagonal mask is added to the scores (about 5 % slower than plain causal on a CPU). Everywhere.
+    kernel   each query sees one interval of keys, in our own kernel (`attention_cpu`), which serves rows of one
+             document as well. CPUs in single precision, no bias on the scores, no cache.
+    mask     a block-diagonal mask is added to the scores. Everywhere.
 
 `explain_attention` says in one sentence which one a model gets and why. FlexAttention is not used: it has no backward
 pass on a CPU, and where it has one, varlen does the same work without a compiler.
@@ -20,8 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from components.model.attention_cpu import WIDEST, Intervals
 from components.model.cache import KVCache
 from components.model.config import ModelConfig, resolved
+from components.model.native import why_not
 from components.model.positions import alibi_bias, positions_of, relative_buckets, rope_tables, starts_of
 
 HALF = (torch.float16, torch.bfloat16)
@@ -54,6 +58,7 @@ class AttentionPlan:
             distance. None where the kernel's own rule suffices.
         causal: Whether the kernel applies the causal rule itself.
         documents: Set for the variable-length kernel.
+        intervals: Set for our own kernel.
         cache: Where keys and values are kept, if anywhere.
         memory: Hidden states of the source, [B, S, D], for cross attention; None where the cache has their keys.
         memory_mask: As `mask`, for cross attention.
@@ -64,14 +69,21 @@ class AttentionPlan:
     mask: Tensor | None
     causal: bool
     documents: Documents | None = None
+    intervals: Intervals | None = None
     cache: KVCache | None = None
     memory: Tensor | None = None
     memory_mask: Tensor | None = None
 
 
 def attention_backend(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
-    """How packed rows are isolated: "varlen" or "mask"."""
-    return "mask" if _why_mask(resolved(config), device, dtype) else "varlen"
+    """How packed rows are isolated: "varlen", "kernel" or "mask"."""
+    return _backend(resolved(config), device, dtype)
+
+
+def _backend(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
+    if _why_mask(config, device, dtype):
+        return "mask"
+    return "kernel" if device.type == "cpu" else "varlen"
 
 
 def explain_attention(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
@@ -79,16 +91,26 @@ def explain_attention(config: ModelConfig, device: torch.device, dtype: torch.dt
     reason = _why_mask(resolved(config), device, dtype)
     if reason:
         return f"Packed documents are kept apart by a block-diagonal mask, because {reason}."
-    return "Packed documents are kept apart by torch's variable-length kernel, which computes no score between them."
+    kernel = "our own kernel" if device.type == "cpu" else "torch's variable-length kernel"
+    return f"Packed documents are kept apart by {kernel}, which computes no score between them."
 
 
 def _why_mask(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
-    """Why the variable-length kernel cannot serve; empty if it can. The first row that holds is the reason."""
+    """Why no kernel can keep documents apart; empty if one can. The first row that holds is the reason."""
+    biased = (config.positions in DISTANCES, f"{config.positions} positions are added to the scores")
+    too_wide = f"heads {config.head_dim} wide do not fit the kernel"
+    if device.type == "cpu":
+        on_cpu = (
+            (dtype != torch.float32, f"our kernel for CPUs knows single precision only, not {str(dtype)[6:]}"),
+            biased,
+            (config.head_dim > WIDEST, too_wide),
+        )
+        return next((reason for applies, reason in on_cpu if applies), "") or why_not()
     table = (
         (device.type != "cuda", f"torch has no variable-length kernel for {device.type}"),
         (dtype not in HALF, f"the variable-length kernel knows half precision only, not {str(dtype)[6:]}"),
-        (config.positions in DISTANCES, f"{config.positions} positions are added to the scores"),
-        (config.head_dim % 8 != 0 or config.head_dim > 256, f"heads {config.head_dim} wide do not fit the kernel"),
+        biased,
+        (config.head_dim % 8 != 0 or config.head_dim > 256, too_wide),
     )
     return next((reason for applies, reason in table if applies), "")
 
@@ -131,10 +153,13 @@ def plan_attention(
         raise ValueError("packed segments have no cache: generate from one prompt per row")
     if cache is not None and positions_BT is not None and config.positions in DISTANCES:
         raise ValueError(f"{config.positions} positions are distances between slots of the cache: give no positions")
-    documents, visible = None, None
+    backend = _backend(config, device, dtype)
+    documents, intervals, visible = None, None, None
     if cache is not None:
         visible = cache.visible(length)
-    elif segments_BT is not None and attention_backend(config, device, dtype) == "varlen":
+    elif backend == "kernel" and length > 1:
+        intervals = intervals_of(tokens_BT.new_zeros(tokens_BT.shape) if segments_BT is None else segments_BT, causal)
+    elif segments_BT is not None and backend == "varlen":
         documents = documents_of(segments_BT, causal)
     elif segments_BT is not None:
         visible = segments_see(segments_BT, segments_BT, causal)
@@ -146,8 +171,9 @@ def plan_attention(
         positions=torch.arange(length, device=device) if numbers is None else numbers,
         rope=_rope(config, numbers, length, device, dtype) if config.positions == "rope" else None,
         mask=_per_kv_head(added_mask(visible, dtype, bias), length, config.num_kv_heads),
-        causal=causal and visible is None and documents is None and length > 1,
+        causal=causal and visible is None and documents is None and intervals is None and length > 1,
         documents=documents,
+        intervals=intervals,
         cache=cache,
         memory=memory[0],
         memory_mask=memory[1],
@@ -195,6 +221,19 @@ def documents_of(segments_BT: Tensor, causal: bool) -> Documents:
     starts_N = starts_of(segments_BT).flatten().nonzero().squeeze(1)
     starts_N1 = torch.cat([starts_N, starts_N.new_tensor([segments_BT.numel()])])
     return Documents(starts_N1.to(torch.int32), int(starts_N1.diff().max()), causal)
+
+
+def intervals_of(segments_BT: Tensor, causal: bool) -> Intervals:
+    """The keys that each token sees: those of its run of equal segment numbers, up to itself if causal."""
+    starts_BT = starts_of(segments_BT)
+    index_T = torch.arange(segments_BT.shape[1], device=segments_BT.device, dtype=torch.int32)
+    first_BT = torch.where(starts_BT, index_T, 0).cummax(dim=1).values
+    if causal:
+        return Intervals(first_BT, (index_T + 1).expand_as(first_BT).contiguous())
+    ends_BT = starts_BT.roll(-1, dims=1)
+    ends_BT[:, -1] = True
+    after_BT = torch.where(ends_BT, index_T + 1, len(index_T)).flip(1).cummin(dim=1).values.flip(1)
+    return Intervals(first_BT, after_BT)
 
 
 def _positions(

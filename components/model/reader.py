@@ -122,7 +122,7 @@ def _check(
     if min(len(prompt) for prompt in prompts) == 0:
         raise ValueError("a prompt is empty: it needs at least one token to continue from")
     if isinstance(model, Transformer) and not model.config.causal:
-        raise ValueError("a bert fills gaps and continues no prompt: use model.family=llama or gpt2")
+        raise ValueError("an encoder fills gaps and continues no prompt: use model.family=llama or gpt2")
     if isinstance(model, EncoderDecoder) != (sources is not None):
         raise ValueError("an encoder-decoder needs sources to read, and no other model does")
     if sources is not None and (len(sources) != len(prompts) or min(map(len, sources)) == 0):

@@ -58,7 +58,7 @@ class MaskedHead(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A language model: a causal one that predicts the next token, or a bert that fills gaps.
+    """A language model: a causal one that predicts the next token, or an encoder that fills gaps.
 
     Args:
         config: Its shape; `vocab_size` must be set.
@@ -71,7 +71,7 @@ class Transformer(nn.Module):
             raise ValueError("model.family=encoder-decoder is no Transformer: build it with build_model")
         self.config, config = config, resolved(config)
         self.backbone = Backbone(config)
-        self.mlm = None if config.causal else MaskedHead(config)
+        self.mlm = MaskedHead(config) if config.family == "bert" else None
         self.lm_head = None if config.tie_embeddings else Projection(config.dim, config.vocab_size)
         self.backbone.initialise(generator)
         if self.mlm is not None:
@@ -93,10 +93,10 @@ class Transformer(nn.Module):
 
         Args:
             tokens_BT: Token numbers.
-            targets_BT: What should follow each token (of a bert: stand in its place); -100 where nothing is scored.
+            targets_BT: What should follow each token (of an encoder: stand in its place); -100 where nothing is scored.
             positions_BT: Position of each token; by default its place in the row, or in its segment.
-            segments_BT: Document number of each token of a packed row; documents do not see each other. A bert's
-                padding has a number of its own.
+            segments_BT: Document number of each token of a packed row; documents do not see each other. An
+                encoder's padding has a number of its own.
             cache: Keys and values of earlier tokens, extended by this call.
             num_logits: Only the last so many positions are projected to logits; 0 means all.
 

@@ -1,7 +1,7 @@
 """Packing: short dialogues side by side in rows of fixed length, so that a batch is text and not padding.
 
 Best fit decreasing: longest first, each into the fullest row that still has room. On dialogues it fills more than 98 %
-of the slots, where one dialogue per row fills a fifth. Each keeps its segment number; the model's block-diagonal mask
+of the slots, where one dialogue per row fills a fifth. Each keeps its segment number; the model's attention
 does the rest, so a packed dialogue is learned from exactly as if it were alone (tested on gradients).
 """
 

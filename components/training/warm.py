@@ -1,7 +1,7 @@
-"""Starts DeepSpeed once, at set-up: `python -m components.training.warm`.
+"""Starts DeepSpeed once, at set-up, and builds our kernels: `python -m components.training.warm`.
 
-A machine on which it does not start is told so here and not in the middle of a run; the compiled byte code it leaves
-behind makes every later start quick. Nothing is built: see `deepspeed_start`.
+A machine on which DeepSpeed does not start is told so here and not in the middle of a run; the compiled byte code it
+leaves behind makes every later start quick. Nothing of DeepSpeed's is built: see `deepspeed_start`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from components.context import Json, Rank, local_context
+from components.model.native import why_not
 from components.training.config import TrainingConfig
 
 
@@ -44,3 +45,5 @@ def _one_step(rank: Rank) -> Json:
 
 if __name__ == "__main__":
     print(f"DeepSpeed is ready ({warm_deepspeed():.1f} s).")
+    reason = why_not()
+    print(f"Kernels for this CPU: {f'those of torch, because {reason}' if reason else 'our own'}.")

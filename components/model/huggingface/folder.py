@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from components.errors import StepError
-from components.model.config import ModelConfig
+from components.model.config import ENCODERS, ModelConfig
 from components.model.encoder_decoder import EncoderDecoder
 from components.model.heads import ClassifierModel, ScalarModel
 from components.model.huggingface.configs import OWN_TYPE, kind_for, read_values, unlike, unusable, write_values
 from components.model.huggingface.forms import Ours, Weights, to_theirs
-from components.model.huggingface.kinds import BY_TYPE, CLASSIFIER, LANGUAGE, SCALAR, Kind
+from components.model.huggingface.kinds import BY_TYPE, CLASSIFIER, LANGUAGE, POOLING, SCALAR, Kind
 from components.model.huggingface.weights import FolderWeights, Renamed, write_weights
 from components.model.transformer import Transformer
 from components.publish import publish, publish_json
@@ -28,7 +28,7 @@ from components.tokenizer.special import BOS, END, EOS, PAD
 AnyModel: TypeAlias = Transformer | EncoderDecoder | ScalarModel | ClassifierModel
 M = TypeVar("M", Transformer, EncoderDecoder, ScalarModel, ClassifierModel)
 
-HEADS = ("lm_head.", "score.", "cls.", "classifier.", "final_logits_bias")
+HEADS = ("lm_head.", "score.", "cls.", "classifier.", "dense.", "final_logits_bias")
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -82,7 +82,7 @@ def save_model(
 
 
 def load_transformer(folder: Path) -> Transformer:
-    """Loads a decoder or a BERT in fp32, whoever wrote it. A scalar model's folder gives its backbone, with an output.
+    """Loads a decoder or encoder in fp32, whoever wrote it. A scalar model's folder gives its backbone with an output.
 
     Raises:
         StepError: If the folder is no model, or of a kind whose logits ours would not equal.
@@ -113,7 +113,7 @@ def load_scalar(folder: Path) -> ScalarModel:
 
 
 def load_classifier(folder: Path) -> ClassifierModel:
-    """Loads a BERT with a classifier in fp32, as many labels as its weights have.
+    """Loads an encoder with a classifier in fp32, as many labels as its weights have.
 
     Raises:
         StepError: If the folder is no model, or has no classifier.
@@ -122,12 +122,15 @@ def load_classifier(folder: Path) -> ClassifierModel:
     weight = FolderWeights(folder).get("classifier.weight")
     if weight is None:
         raise unusable(folder, "has no classifier.weight: it is not a classifier")
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if values.get("classifier_pooling", POOLING) != POOLING:
+        raise unlike(folder, f"has classifier_pooling={values['classifier_pooling']}")
     labels = weight.shape[0]
 
     def build(config: ModelConfig) -> ClassifierModel:
         return ClassifierModel(config, labels)
 
-    return _load(folder, build, CLASSIFIER, lambda family: family == "bert", "no encoder")
+    return _load(folder, build, CLASSIFIER, lambda family: family in ENCODERS, "no encoder")
 
 
 def read_config(folder: Path) -> ModelConfig:

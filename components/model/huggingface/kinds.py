@@ -15,10 +15,13 @@ from typing import Final, TypeAlias
 from components.model.config import ModelConfig
 from components.model.huggingface import names
 from components.model.huggingface.forms import Rule
+from components.tokenizer.special import MASK
 
 Values: TypeAlias = Mapping[str, object]
 
 LANGUAGE, SCALAR, CLASSIFIER = "language", "scalar", "classifier"
+POOLING = "mean"
+"""What a classifier of the type eurobert makes of its tokens, as `ClassifierModel` does."""
 
 
 class _Needed:
@@ -150,6 +153,23 @@ LLAMA = Kind(
         Field("bias", "attention_bias", False, twins=("mlp_bias",)),
     ),
     unread=_ROTARY_TABLES,
+    rope_theta=10000.0,
+)
+
+EUROBERT = Kind(
+    model_type="eurobert",
+    family="eurobert",
+    heads={LANGUAGE: "EuroBertForMaskedLM", CLASSIFIER: "EuroBertForSequenceClassification"},
+    rules=names.EUROBERT,
+    fields=(
+        *_LLAMA_FIELDS,
+        Field("head_width", "head_dim", 0),
+        Field("max_length", "max_position_embeddings", 8192),
+        Field("norm_eps", "rms_norm_eps", 1e-5),
+    ),
+    wanted={"attention_bias": (False,), "mlp_bias": (False,)},
+    told={"classifier_pooling": POOLING, "mask_token_id": MASK},
+    unread=(*_ROTARY_TABLES, r"dense\..*", r"classifier\..*"),
     rope_theta=10000.0,
 )
 
@@ -365,5 +385,5 @@ T5 = Kind(
     copies={"encoder.embed_tokens.weight": "shared.weight", "decoder.embed_tokens.weight": "shared.weight"},
 )
 
-KINDS = (LLAMA, QWEN3, MIXTRAL, GPT2, BLOOM, BERT, MARIAN, BART, T5)
+KINDS = (LLAMA, EUROBERT, QWEN3, MIXTRAL, GPT2, BLOOM, BERT, MARIAN, BART, T5)
 BY_TYPE = {kind.model_type: kind for kind in KINDS}

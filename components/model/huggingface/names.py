@@ -65,6 +65,8 @@ LLAMA = (
     ),
 )
 
+EUROBERT = (*LLAMA, *_table("", "", ("pooler", "dense", SAME), ("classifier", "classifier", SAME)))
+
 _EXPERT = LAYER + "block_sparse_moe.experts.{e}."
 MIXTRAL = (
     *_LLAMA_ATTENTION,

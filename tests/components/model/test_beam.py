@@ -171,9 +171,10 @@ def test_sources_that_do_not_fit_the_model_are_refused(name, sources, named):
         generate(made(name), [[0]], SamplingConfig(), STOPS, [1], sources=sources)
 
 
-def test_a_bert_writes_nothing():
-    model = build_model(ModelConfig(family="bert", **SHAPE))
-    with pytest.raises(ValueError, match="bert"):
+@pytest.mark.parametrize("family", ["bert", "eurobert"])
+def test_an_encoder_writes_nothing(family):
+    model = build_model(ModelConfig(family=family, **SHAPE))
+    with pytest.raises(ValueError, match="an encoder fills gaps"):
         generate(model, [[7]], SamplingConfig(), STOPS, [1])
 
 

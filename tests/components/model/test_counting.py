@@ -75,6 +75,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "gpt2 without biases": {"family": "gpt2", "bias": False, "positions": "t5"},
     "alibi": {"family": "gpt2", "positions": "alibi", "embed_norm": True},
     "bert": {"family": "bert", "num_token_types": 2},
+    "eurobert": {"family": "eurobert"},
     "bert pre-norm": {"family": "bert", "post_norm": False, "norm": "rmsnorm", "tie_embeddings": False},
     "encoder-decoder": {"family": "encoder-decoder", "num_encoder_layers": 2, "logits_bias": True},
     "t5": {"family": "encoder-decoder", "positions": "t5", "norm": "rmsnorm", "post_norm": False, "bias": False},

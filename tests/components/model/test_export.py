@@ -22,6 +22,7 @@ MODELS = {
     "GPT2LMHeadModel": lambda: Transformer(ModelConfig(family="gpt2", **SHAPE)),
     "BertForMaskedLM": lambda: Transformer(ModelConfig(family="bert", **SHAPE, num_token_types=2)),
     "BertForSequenceClassification": lambda: ClassifierModel(ModelConfig(family="bert", **SHAPE), 3),
+    "EuroBertForSequenceClassification": lambda: ClassifierModel(ModelConfig(family="eurobert", **SHAPE), 3),
     "LlamaForSequenceClassification": lambda: ScalarModel(ModelConfig(**SHAPE)),
     "MarianMTModel": lambda: build_model(ModelConfig(family="encoder-decoder", **SHAPE)),
 }

@@ -39,8 +39,18 @@ def test_a_classifier_reads_its_first_token_through_a_pooler():
     torch.testing.assert_close(classifier(tokens), expected, rtol=0, atol=1e-5)
 
 
-def test_padding_of_a_text_changes_no_label():
-    classifier, tokens = ClassifierModel(ModelConfig(**SHAPE, family="bert"), 3).eval(), draw(2, 7)
+def test_a_classifier_on_a_eurobert_reads_the_mean_of_its_tokens():
+    model, tokens = make(family="eurobert"), draw(3, 9)
+    classifier = ClassifierModel.from_transformer(model, 4, torch.Generator().manual_seed(2)).eval()
+    mean = model.eval().hidden(tokens).mean(1)
+    pooled = torch.nn.functional.gelu(mean @ classifier.pooler.weight.T + classifier.pooler.bias)
+    expected = pooled @ classifier.classifier.weight.T + classifier.classifier.bias
+    torch.testing.assert_close(classifier(tokens), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "eurobert"])
+def test_padding_of_a_text_changes_no_label(family):
+    classifier, tokens = ClassifierModel(ModelConfig(**SHAPE, family=family), 3).eval(), draw(2, 7)
     padded = torch.cat([tokens, draw(2, 4, seed=8)], dim=1)
     segments = torch.tensor([[0] * 7 + [-1] * 4] * 2)
     torch.testing.assert_close(classifier(padded, segments_BT=segments), classifier(tokens), rtol=0, atol=1e-5)

@@ -124,7 +124,11 @@ def test_a_bert_sees_both_directions():
 @pytest.mark.parametrize(
     ("changes", "device", "dtype", "backend", "said"),
     [
-        ({}, CPU, torch.float32, "mask", "no variable-length kernel for cpu"),
+        ({}, CPU, torch.float32, "kernel", "our own kernel"),
+        ({}, CPU, torch.bfloat16, "mask", "single precision only, not bfloat16"),
+        ({"positions": "alibi"}, CPU, torch.float32, "mask", "alibi positions are added"),
+        ({"head_width": 264}, CPU, torch.float32, "mask", "heads 264 wide"),
+        ({}, torch.device("mps"), torch.float32, "mask", "no variable-length kernel for mps"),
         ({}, CUDA, torch.float32, "mask", "half precision only, not float32"),
         ({"positions": "alibi"}, CUDA, torch.bfloat16, "mask", "alibi positions are added"),
         ({"positions": "t5"}, CUDA, torch.bfloat16, "mask", "t5 positions are added"),

@@ -6,12 +6,14 @@ tolerance. Parameters are all drawn, norms and biases too, so that one in the wr
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from components.errors import StepError
 from components.model.config import ModelConfig
 from components.model.encoder_decoder import EncoderDecoder
 from components.model.heads import ClassifierModel, ScalarModel
@@ -80,6 +82,11 @@ OURS = {
         "BertForMaskedLM",
         ModelConfig(family="bert", **MANY, num_token_types=1, tie_embeddings=False, activation="relu"),
     ),
+    "eurobert": ("EuroBertForMaskedLM", ModelConfig(family="eurobert", **SIZE, num_kv_heads=2)),
+    "eurobert-untied": (
+        "EuroBertForMaskedLM",
+        ModelConfig(family="eurobert", **MANY, tie_embeddings=False, activation="geglu"),
+    ),
     "bart": ("BartForConditionalGeneration", ModelConfig(**BART, num_encoder_layers=1, scale_embeddings=False)),
     "bart-bias": ("BartForConditionalGeneration", ModelConfig(**BART, logits_bias=True)),
     "marian": ("MarianMTModel", ModelConfig(family="encoder-decoder", **MANY, activation="silu")),
@@ -90,6 +97,7 @@ OURS = {
 
 BASE = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA = {**BASE, "intermediate_size": 40, "num_key_value_heads": 2, "max_position_embeddings": 64}
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 7}
 SEQ2SEQ = {
     "vocab_size": VOCAB,
     "d_model": 32,
@@ -125,6 +133,7 @@ THEIRS = {
     "gpt2": ("GPT2", "LMHeadModel", {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
     "bloom": ("Bloom", "ForCausalLM", {"vocab_size": VOCAB, "hidden_size": 48, "n_layer": 2, "n_head": 3}),
     "bert": ("Bert", "ForMaskedLM", {**BASE, "intermediate_size": 40, "max_position_embeddings": 64}),
+    "eurobert": ("EuroBert", "ForMaskedLM", {**LLAMA, **SPECIAL, "tie_word_embeddings": True}),
     "bart": ("Bart", "ForConditionalGeneration", {**SEQ2SEQ, "scale_embedding": True}),
     "marian": ("Marian", "MTModel", {**SEQ2SEQ, "activation_function": "swish"}),
     "t5": (
@@ -201,7 +210,7 @@ def theirs_says(other: torch.nn.Module, length: int) -> tuple[Tensor, Tensor]:
         said = other(
             input_ids=sources, attention_mask=padded(sources), decoder_input_ids=tokens, labels=labels_of(tokens)
         )
-    elif other.config.model_type == "bert":
+    elif other.config.model_type in ("bert", "eurobert"):
         labels = labels_of(tokens).where(padded(tokens) > 0, -100)
         said = other(tokens, attention_mask=padded(tokens), labels=labels)
     else:
@@ -221,7 +230,7 @@ def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
 
 
 def same_logits(ours: Tensor, theirs: Tensor, model: torch.nn.Module, length: int) -> None:
-    """Logits are equal wherever there is text; a bert's padding is nobody's business."""
+    """Logits are equal wherever there is text; an encoder's padding is nobody's business."""
     if not getattr(model.config, "causal", True):
         text = padded(draw(3, length)).bool()
         ours, theirs = ours[text], theirs[text]
@@ -320,19 +329,28 @@ def test_a_scalar_model_is_a_classifier_of_one_label(name: str, tmp_path: Path, 
     assert torch.equal(load_scalar(tmp_path).double()(tokens), scalar(tokens))
 
 
-def test_a_classifier_on_a_bert_goes_both_ways(tmp_path: Path, byte_tokenizer: Path) -> None:
-    from transformers import BertForSequenceClassification
+@pytest.mark.parametrize("name", ["bert", "eurobert"])
+def test_a_classifier_on_an_encoder_goes_both_ways(name: str, tmp_path: Path, byte_tokenizer: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
 
-    model = ClassifierModel(OURS["bert"][1], 3)
+    model = ClassifierModel(OURS[name][1], 3)
     disturb(model)
     save_model(model.eval(), tmp_path / "ours", byte_tokenizer)
-    other = BertForSequenceClassification.from_pretrained(tmp_path / "ours", dtype=torch.float64).eval()
+    other = AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours", dtype=torch.float64).eval()
     tokens = draw(3, 12)
     said = model.double()(tokens, segments_BT=padded(tokens) - 1)
     close(said, other(tokens, attention_mask=padded(tokens)).logits)
     other.float().save_pretrained(tmp_path / "theirs")
     again = load_classifier(tmp_path / "theirs").double().eval()
     assert torch.equal(again(tokens, segments_BT=padded(tokens) - 1), said)
+
+
+def test_a_classifier_that_pools_otherwise_is_refused(tmp_path: Path, byte_tokenizer: Path) -> None:
+    save_model(ClassifierModel(OURS["eurobert"][1], 3), tmp_path, byte_tokenizer)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "classifier_pooling": "late"}))
+    with pytest.raises(StepError, match="classifier_pooling=late"):
+        load_classifier(tmp_path)
 
 
 def test_what_a_config_leaves_open_is_read_from_the_weights(tmp_path: Path) -> None:
