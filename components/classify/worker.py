@@ -13,6 +13,7 @@ from components.classify.data import CLASSIFIER, read_examples, read_labels
 from components.classify.task import Labels
 from components.context import Json, Rank, derive_seed
 from components.errors import StepError
+from components.model.config import ENCODERS
 from components.model.heads import ClassifierModel
 from components.model.huggingface import load_transformer, read_config
 from components.posttrain.start import evaluate_start
@@ -89,7 +90,7 @@ def _start(folder: Path, config: ClassifyConfig, num_labels: int, seed: int) -> 
         StepError: If the model is no encoder, or reads no such length.
     """
     shape = read_config(folder)
-    if shape.family != "bert":
+    if shape.family not in ENCODERS:
         raise StepError(
             f"The model is a {shape.family}; a classifier is made of an encoder.",
             where=str(folder),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from components.configuring import added, require, require_choice, runtime
-from components.model.config import ModelConfig
+from components.model.config import ENCODERS, ModelConfig
 from components.objectives.counts import num_gaps
 from components.shards.config import MixtureConfig
 from components.training.config import TrainingConfig
 from components.training.privacy import refuse_private
 
-OBJECTIVES = {"next-token": ("llama", "gpt2"), "masked": ("bert",), "span": ("encoder-decoder",)}
+OBJECTIVES = {"next-token": ("llama", "gpt2"), "masked": ENCODERS, "span": ("encoder-decoder",)}
 """Each objective with the families of `model.family` that can learn it."""
 WHOLE_WORDS = ("none", "pieces", "jieba")
 PROMPTS = ("Hello, how are you", "I think that", "The best thing about", "你好", "今天", "中国")
@@ -29,8 +29,8 @@ class PretrainConfig:
         resume: `init` is a checkpoint of another run (a folder `step-...`), and training goes on from its step with its
             optimizer: for a mixture that changes from there on, or more steps. What was read before stays as it was.
         length: Tokens the model sees at once.
-        objective: "next-token", "masked" (BERT's: hidden tokens are said again, for model.family=bert) or "span" (T5's:
-            spans taken out of a row are written, for model.family=encoder-decoder).
+        objective: "next-token", "masked" (BERT's: hidden tokens are said again, for model.family=bert or eurobert) or
+            "span" (T5's: spans taken out of a row are written, for model.family=encoder-decoder).
         mask_fraction: "masked" and "span": share of the tokens that are hidden.
         whole_words: "masked": hide words as a whole. "none" hides tokens one by one, "pieces" whole English words and
             Chinese characters, "jieba" Chinese words as that package finds them.

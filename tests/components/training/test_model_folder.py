@@ -22,6 +22,7 @@ LLAMA = ModelConfig(**{**SMALL, "num_kv_heads": 2}, ffn_dim=48)
 GPT2 = ModelConfig(family="gpt2", **SMALL, ffn_dim=48)
 BLOOM = dataclasses.replace(GPT2, positions="alibi", embed_norm=True, ffn_dim=128)
 BERT = ModelConfig(family="bert", **SMALL, ffn_dim=48, num_token_types=2)
+EUROBERT = dataclasses.replace(LLAMA, family="eurobert")
 MARIAN = ModelConfig(family="encoder-decoder", **SMALL, ffn_dim=48, logits_bias=True)
 BART = dataclasses.replace(MARIAN, positions="learned", embed_norm=True)
 T5 = ModelConfig(
@@ -66,6 +67,8 @@ MODELS = {
     "scored qwen2": (lambda: ExternalScalar.from_language(external()), LABEL, "Qwen2ForSequenceClassification"),
     "bert": (lambda: Transformer(BERT), MASKED, "BertForMaskedLM"),
     "labelling bert": (lambda: ClassifierModel(BERT, len(LABELS)), LABEL, "BertForSequenceClassification"),
+    "eurobert": (lambda: Transformer(EUROBERT), MASKED, "EuroBertForMaskedLM"),
+    "labelling eurobert": (lambda: ClassifierModel(EUROBERT, len(LABELS)), LABEL, "EuroBertForSequenceClassification"),
     "marian": (lambda: EncoderDecoder(MARIAN), SEQUENCE, "MarianMTModel"),
     "bart": (lambda: EncoderDecoder(BART), SEQUENCE, "BartForConditionalGeneration"),
     "t5": (lambda: EncoderDecoder(T5), SEQUENCE, "T5ForConditionalGeneration"),
