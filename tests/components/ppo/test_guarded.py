@@ -97,13 +97,13 @@ def test_a_checkpoint_is_the_policy_and_beside_it_the_critic_as_transformers_loa
 
 
 def test_a_stop_does_not_wait_for_a_rollout_and_costs_no_bit(short, vary, inputs, rank, tmp_path):
-    """Every token takes half a second from the second update on, in which the stop comes."""
+    """Every token of the first update, before which the stop comes, takes half a second."""
     config = vary(short, steps=3, max_new_tokens=8, eval_prompts=1)
     other = dataclasses.replace(inputs, output=tmp_path / "other", scratch=tmp_path / "whole")
     train_rank(rank, config=config, inputs=other, seed=5)
     rank.channel.folder.joinpath("stop").touch()
     with pytest.raises(Preempted, match="after update 0 of 3"):
-        train_with_faults(config, inputs, (Fault("replica", "slow"),), 5, rank)
+        train_with_faults(config, inputs, (Fault("replica", "slow", tuple(range(8, 24))),), 5, rank)
     rank.channel.folder.joinpath("stop").unlink()
     train_rank(rank, config=config, inputs=inputs, seed=5)
     assert results(other.output) == results(inputs.output)
@@ -137,8 +137,8 @@ def test_ranks_leave_out_together_what_is_not_finite_on_one(two_ranks, short, va
 
 
 def test_a_rank_that_hangs_in_a_rollout_is_named_and_a_slow_rollout_is_not_a_hang(two_ranks, tmp_path):
-    """A reply takes longer than the limit; rank 1 falls asleep over its replies in the second update."""
-    slow = Fault("replica", "slow")
+    """A reply of the first evaluation takes longer than the limit; rank 1 falls asleep in the second update."""
+    slow = Fault("replica", "slow", tuple(range(12)))
     hang = Fault("replica", "sleep", tuple(range(25, 40)), 1)
     with pytest.raises(RankHung, match=r"hang_timeout_s=4: rank 1 was answering prompts in step 2\."):
         two_ranks(slow, hang, hang_timeout_s=4.0, steps=3)

@@ -16,7 +16,7 @@ from components.training.engine import Engine
 from components.training.loop import train
 from tests.components.training.toy import ToyTask, make_toy
 
-EVALUATION_BATCHES, BATCH_S = 12, 0.5
+EVALUATION_BATCHES, BATCH_S = 9, 0.5
 
 
 @dataclass(frozen=True)
