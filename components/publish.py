@@ -67,6 +67,11 @@ def publish_new(path: Path, content: bytes, durable: bool = True) -> bool:
     return True
 
 
+def is_draft(path: Path) -> bool:
+    """Whether a file is one that has not taken its place: its writer is at work, or was killed."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 def flush(path: Path) -> None:
     """Forces a file's or folder's bytes to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from components.configuring import is_runtime
 from components.context import Context, Metrics
-from components.publish import publish_json, read_json
+from components.publish import is_draft, publish_json, read_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -74,9 +74,12 @@ def once(part: Path, work: Callable[[], Part]) -> Part:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Makes the files of one folder appear in another, without copying where the file system can."""
+    """Makes the files of one folder appear in another, without copying where the file system can.
+
+    What a worker that was killed had not finished stays behind.
+    """
     for path in sorted(source.rglob("*")):
-        if path.is_file():
+        if path.is_file() and not is_draft(path):
             place = target / path.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             _link(path, place)

@@ -11,6 +11,7 @@ import pytest
 
 from components.configuring import runtime
 from components.context import local_context
+from components.publish import publish, publish_bytes
 from components.shardwise import dropped_by_rule, link_tree, map_in_waves, metrics_of, once, rules_told, work_folder
 
 SUMMARY: dict[str, object] = {
@@ -53,6 +54,19 @@ def test_a_tree_appears_in_the_output_with_or_without_hard_links(
     link_tree(tmp_path / "work", tmp_path / "output")
     assert (tmp_path / "output" / "documents" / "shard").read_bytes() == b"rows"
     assert (tmp_path / "work" / "documents" / "shard").exists()
+
+
+def test_what_a_killed_worker_had_not_finished_does_not_appear(tmp_path: Path) -> None:
+    worker = os.fork()
+    if not worker:
+        with publish(tmp_path / "work" / "shard") as draft:
+            draft.write_bytes(b"half")
+            os._exit(0)
+    os.waitpid(worker, 0)
+    publish_bytes(tmp_path / "work" / "shard", b"rows")
+    link_tree(tmp_path / "work", tmp_path / "output")
+    assert len(list((tmp_path / "work").iterdir())) == 2
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["shard"]
 
 
 def test_metrics_tell_counts_and_the_shares_of_the_three_most_frequent_languages() -> None:
