@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli import main
 from pipelines.engine.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,9 +24,13 @@ STEPS = ("extract", "score", "sketch", "clean", "dedup", "tokenizer", "tokens", 
 INPROCESS = ("cluster=inprocess", "cluster.lease_s=3")
 
 
+def words_of(store: Path, *words: str) -> list[str]:
+    return ["run", "recipe=data", "preset=micro", "tracking=off", f"store={store}", *words]
+
+
 def start(store: Path, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipelines.cli", "run", "recipe=data", "preset=micro", "tracking=off"]
-    return subprocess.Popen([*command, f"store={store}", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "pipelines.cli", *words_of(store, *words)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def digests(store: Path) -> dict[str, str]:
@@ -41,7 +46,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample site, crawled once."""
     folder = tmp_path_factory.mktemp("archives")
     store = folder / "store"
-    assert start(store, "cluster=inprocess", "--until", "crawl").wait() == 0
+    assert main(words_of(store, *INPROCESS, "--until", "crawl")) == 0
     [made] = Store(store).manifests("crawl")
     shutil.copytree(Store(store).fetch(made) / "warc", folder / "warc")
     return folder / "warc"
@@ -50,7 +55,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     store = tmp_path_factory.mktemp("undisturbed")
-    assert start(store, *INPROCESS, *source(archives)).wait() == 0
+    assert main(words_of(store, *INPROCESS, *source(archives))) == 0
     return digests(store)
 
 
@@ -77,7 +82,7 @@ def test_the_order_and_place_of_the_input_do_not_matter(
     for number, path in enumerate(moved):
         path.parent.mkdir()
         path.write_bytes(b"".join(records[number::3]))
-    assert start(tmp_path / "store", *INPROCESS, *source(*moved)).wait() == 0
+    assert main(words_of(tmp_path / "store", *INPROCESS, *source(*moved))) == 0
     assert digests(tmp_path / "store") == undisturbed
 
 
@@ -93,7 +98,7 @@ def killed(store: Path, archives: Path, kills: int, seed: int) -> int:
             running.wait()
         else:
             return done
-    assert start(store, *INPROCESS, *source(archives)).wait() == 0
+    assert main(words_of(store, *INPROCESS, *source(archives))) == 0
     return kills
 
 
