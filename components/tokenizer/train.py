@@ -91,7 +91,7 @@ def train(
     elif kind == "unigram":
         from components.tokenizer.unigram import train_unigram
 
-        model = _most_probable(train_unigram(list(table), vocab_size - len(special), min_frequency), special)
+        model = _most_probable(train_unigram(table, vocab_size - len(special), min_frequency), special)
     elif segmenter == "none":
         model = _whole(_most_counted(table, vocab_size - len(special), min_frequency), special)
     else:

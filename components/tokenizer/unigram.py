@@ -13,12 +13,15 @@ where SentencePiece first gives room to all characters of the text but 0.05 %: o
 would leave a few hundred for everything else.
 
 Words are laid end to end. A word of n characters has n + 1 nodes, and a token that occurs in it is an edge between two
-of them; the forward and backward sums go over all words at once, by distance from a word's beginning.
+of them; the forward and backward sums go over all words of a block at once, by distance from a word's beginning.
+
+Edges take most of the memory, so those of one block are held at a time, in 32 bits, and found again for every step of
+EM: that takes a fraction of the time of the sums, since what is sorted comes in ascending runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -29,7 +32,7 @@ from numpy.typing import NDArray
 from components.tokenizer.counting import Entry
 from components.tokenizer.pieces import LONGEST_TOKEN_BYTES
 
-Ints: TypeAlias = NDArray[np.int64]
+Ints: TypeAlias = NDArray[np.integer]
 Floats: TypeAlias = NDArray[np.float64]
 
 _BLOCK_CHARS = 1_000_000
@@ -116,11 +119,11 @@ class Vocabulary:
     scores: Floats
 
 
-def train_unigram(table: Sequence[Entry], size: int, min_frequency: int) -> list[tuple[str, float]]:
+def train_unigram(table: Iterable[Entry], size: int, min_frequency: int) -> list[tuple[str, float]]:
     """Learns a vocabulary and its scores.
 
     Args:
-        table: Words with their counts, each once.
+        table: Words with their counts, each once; read once.
         size: Entries wanted; 256 of them are the bytes.
         min_frequency: A token is a substring that occurs at least so often, and at least twice.
 
@@ -136,7 +139,7 @@ def train_unigram(table: Sequence[Entry], size: int, min_frequency: int) -> list
     wanted = size - len(BYTE_LETTERS) + vocabulary.num_single
     while True:
         trie = _trie_of(vocabulary.texts, alphabet)
-        counts = _learn(vocabulary, blocks, [_edges_of(block, trie) for block in blocks])
+        counts = _learn(vocabulary, blocks, trie)
         if len(vocabulary.texts) <= wanted:
             break
         vocabulary = _pruned(vocabulary, counts, trie, alphabet, wanted)
@@ -148,14 +151,16 @@ def train_unigram(table: Sequence[Entry], size: int, min_frequency: int) -> list
 
 
 def _code_points(texts: Sequence[str]) -> Ints:
-    return np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+    return np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32).astype(np.int32)
 
 
 def _laid_out(table: Sequence[Entry]) -> tuple[Ints, Words]:
     """The code points that occur, sorted, and the words in numbers of them."""
-    alphabet, chars = np.unique(_code_points([word for word, _ in table]), return_inverse=True)
+    code_points = _code_points([word for word, _ in table])
+    alphabet = np.unique(code_points)
+    chars = np.searchsorted(alphabet, code_points).astype(np.int32)
     starts = np.cumsum([0, *(len(word) for word, _ in table)])
-    return alphabet, Words(chars.astype(np.int64), starts, np.array([count for _, count in table], dtype=np.float64))
+    return alphabet, Words(chars, starts, np.array([count for _, count in table], dtype=np.float64))
 
 
 def _blocks(words: Words) -> list[Words]:
@@ -176,8 +181,8 @@ def _seeds(words: Words, alphabet: Ints, min_frequency: int, limit: int) -> Voca
     """
     lengths = np.diff(words.starts)
     weight = np.repeat(words.counts, lengths)
-    room = np.repeat(words.starts[1:], lengths) - np.arange(len(words.chars))
-    text = "".join(map(chr, alphabet[words.chars].tolist()))
+    room = _room(words)
+    text = alphabet[words.chars].astype(np.uint32).tobytes().decode("utf-32-le")
     sizes = _utf8_sizes(alphabet[words.chars])
     singles = _singles(np.bincount(words.chars, weights=weight, minlength=len(alphabet)), alphabet, min_frequency)
     node, covered = words.chars.copy(), sizes.copy()
@@ -189,13 +194,13 @@ def _seeds(words: Words, alphabet: Ints, min_frequency: int, limit: int) -> Voca
         places = np.flatnonzero(fits)
         if not len(places):
             break
-        keys = node[places] * len(alphabet) + words.chars[places + length - 1]
+        keys = node[places].astype(np.int64) * len(alphabet) + words.chars[places + length - 1]
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         frequency = np.bincount(inverse, weights=weight[places])
         kept = np.flatnonzero(frequency >= min_frequency)
-        number = np.full(len(frequency), -1)
+        number = np.full(len(frequency), -1, dtype=np.int32)
         number[kept] = np.arange(len(kept))
-        node = np.full(len(node), -1)
+        node = np.full(len(node), -1, dtype=np.int32)
         node[places] = number[inverse]
         gains = frequency[kept] * length
         spans = places[first[kept]]
@@ -206,8 +211,18 @@ def _seeds(words: Words, alphabet: Ints, min_frequency: int, limit: int) -> Voca
     return Vocabulary([*singles, *(text for _, _, text in found)], num_single, np.log(gains / gains.sum()))
 
 
+def _room(words: Words) -> Ints:
+    """Characters from each one to the end of its word [chars]."""
+    ends = np.repeat(words.starts[1:].astype(np.int32), np.diff(words.starts))
+    room: Ints = np.subtract(ends, np.arange(len(words.chars), dtype=np.int32))
+    return room
+
+
 def _utf8_sizes(code_points: Ints) -> Ints:
-    return 1 + (code_points > 0x7F).astype(np.int64) + (code_points > 0x7FF) + (code_points > 0xFFFF)
+    sizes = np.ones(len(code_points), dtype=np.int8)
+    for most in (0x7F, 0x7FF, 0xFFFF):
+        sizes += code_points > most
+    return sizes
 
 
 def _singles(frequency: NDArray[np.number], alphabet: Ints, min_frequency: int) -> dict[str, float]:
@@ -221,7 +236,7 @@ def _trie_of(texts: Sequence[str], alphabet: Ints) -> Trie:
     chars = np.searchsorted(alphabet, _code_points(texts))
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     starts = np.cumsum(lengths) - lengths
-    tokens = [-_utf8_sizes(alphabet)]
+    tokens: list[Ints] = [-_utf8_sizes(alphabet).astype(np.int32)]
     short = lengths == 1
     tokens[0][chars[starts[short]]] = np.flatnonzero(short)
     keys: list[Ints] = []
@@ -229,9 +244,11 @@ def _trie_of(texts: Sequence[str], alphabet: Ints) -> Trie:
     for length in range(2, int(lengths.max(initial=1)) + 1):
         longer = lengths[alive] >= length
         alive, node = alive[longer], node[longer]
-        level, node = np.unique(node * len(alphabet) + chars[starts[alive] + length - 1], return_inverse=True)
+        level, node = np.unique(
+            node.astype(np.int64) * len(alphabet) + chars[starts[alive] + length - 1], return_inverse=True
+        )
         keys.append(level)
-        tokens.append(np.full(len(level), -1))
+        tokens.append(np.full(len(level), -1, dtype=np.int32))
         ends = lengths[alive] == length
         tokens[-1][node[ends]] = alive[ends]
     return Trie(len(alphabet), keys, tokens)
@@ -239,46 +256,52 @@ def _trie_of(texts: Sequence[str], alphabet: Ints) -> Trie:
 
 def _edges_of(words: Words, trie: Trie) -> Edges:
     """All occurrences of tokens in words, and of characters that are none."""
-    lengths = np.diff(words.starts)
-    room = np.repeat(words.starts[1:], lengths) - np.arange(len(words.chars))
-    places, node = np.arange(len(words.chars)), words.chars
-    found = [(places, np.ones(len(places), dtype=np.int64), trie.tokens[0][node])]
+    room = _room(words)
+    places, node = np.arange(len(words.chars), dtype=np.int32), words.chars
+    found = [(places, np.ones(len(places), dtype=np.int8), trie.tokens[0][node])]
     for length, (keys, tokens) in enumerate(zip(trie.keys, trie.tokens[1:], strict=True), 2):
         fits = room[places] >= length
         places, node = places[fits], node[fits]
-        wanted = node * trie.num_chars + words.chars[places + length - 1]
+        wanted = node.astype(np.int64) * trie.num_chars + words.chars[places + length - 1]
         slot = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         hit = keys[slot] == wanted
-        places, node = places[hit], slot[hit]
+        places, node = places[hit], slot[hit].astype(np.int32)
         token = tokens[node]
         real = token >= 0
-        found.append((places[real], np.full(int(real.sum()), length), token[real]))
+        found.append((places[real], np.full(int(real.sum()), length, dtype=np.int8), token[real]))
     place, length_of, token = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return _ordered(words, place, length_of, token)
 
 
 def _ordered(words: Words, place: Ints, length: Ints, token: Ints) -> Edges:
-    word_of = np.repeat(np.arange(len(words.counts)), np.diff(words.starts))
-    word = word_of[place]
+    """Edges in their order, given by length and then place: what is sorted here comes in few ascending runs."""
+    word = np.repeat(np.arange(len(words.counts), dtype=np.int32), np.diff(words.starts))[place]
     source = place + word
     target = source + length
-    reached = target - words.starts[word] - word
-    order = np.lexsort((target, reached))
-    source, target, token, word, reached = (a[order] for a in (source, target, token, word, reached))
-    left = source - words.starts[word] - word
-    backward = np.lexsort((source, left))
-    forward = np.searchsorted(reached, np.arange(1, reached.max(initial=0) + 2))
-    returns = np.searchsorted(left[backward], np.arange(left.max(initial=0) + 2))
+    left = _narrow(place - words.starts.astype(np.int32)[word])
+    reached = _narrow(left.astype(np.int32) + length)
+    order = np.lexsort((target, reached)).astype(np.int32)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    backward = rank[np.lexsort((source, left))]
+    source, target, token, word = source[order], target[order], token[order], word[order]
+    forward = np.cumsum(np.bincount(reached, minlength=1))
+    returns = np.append(0, np.cumsum(np.bincount(left, minlength=1)))
     firsts = words.starts[:-1] + np.arange(len(words.counts))
     return Edges(source, target, token, forward, backward, returns, firsts, firsts + np.diff(words.starts), word)
 
 
-def _learn(vocabulary: Vocabulary, blocks: Sequence[Words], edges: Sequence[Edges]) -> Floats:
+def _narrow(values: Ints) -> Ints:
+    """The same numbers, none negative, in as few bits as they need: those of up to 16 are sorted in linear time."""
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _learn(vocabulary: Vocabulary, blocks: Sequence[Words], trie: Trie) -> Floats:
     """Some steps of EM; changes the scores, returns the last expected counts [tokens]."""
     for _ in range(_EM_STEPS):
         counts = np.zeros(len(vocabulary.texts))
-        for words, part in zip(blocks, edges, strict=True):
-            counts += _expected(words, part, vocabulary.scores)
+        for words in blocks:
+            counts += _expected(words, _edges_of(words, trie), vocabulary.scores)
         counts = np.maximum(counts, _LEAST_COUNT)
         # The digamma of variational Bayes favours few and frequent tokens (Liang et al. 2007), as SentencePiece does.
         vocabulary.scores = np.round(_digamma(counts) - _digamma(counts.sum(keepdims=True)), _DIGITS)
@@ -298,10 +321,14 @@ def _expected(words: Words, edges: Edges, scores: Floats) -> Floats:
     source, target, weight = edges.source[edges.backward], edges.target[edges.backward], weights[edges.backward]
     for first, last in reversed(list(pairwise(edges.returns))):
         _add_up(behind, source[first:last], behind[target[first:last]] + weight[first:last])
-    share = np.exp(ahead[edges.source] + weights + behind[edges.target] - ahead[edges.lasts][edges.word])
+    share = ahead[edges.source]  # then in place, for there are many edges
+    share += weights
+    share += behind[edges.target]
+    share -= ahead[edges.lasts][edges.word]
+    np.exp(share, out=share)
+    share *= words.counts[edges.word]
     known = edges.token >= 0
-    weighted = (share * words.counts[edges.word])[known]
-    return np.bincount(edges.token[known], weights=weighted, minlength=len(scores)).astype(np.float64)
+    return np.bincount(edges.token[known], weights=share[known], minlength=len(scores)).astype(np.float64)
 
 
 def _weights(scores: Floats, edges: Edges) -> Floats:
