@@ -46,6 +46,11 @@ class ArrowWriter(ABC):
         with self._stack:  # a failure of the last batch publishes nothing either
             self._finish()
 
+    def _put(self, batch: pa.RecordBatch) -> None:
+        """Writes a batch; what building it took, which Arrow would keep for a while, goes back to the system."""
+        self._writer.write_batch(batch)
+        pa.default_memory_pool().release_unused()
+
     @abstractmethod
     def _finish(self) -> None:
         """Writes what is left when all rows have come."""

@@ -345,7 +345,7 @@ class _RowWriter(ArrowWriter, Generic[Row]):
     def _flush(self) -> None:
         if self._rows:
             columns = {name: [getattr(row, name) for row in self._rows] for name in self._schema.names}
-            self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
+            self._put(pa.RecordBatch.from_pydict(columns, schema=self._schema))
         self._rows, self._chars = [], 0
 
 

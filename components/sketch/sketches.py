@@ -92,7 +92,7 @@ class SketchWriter(ArrowWriter):
     def _flush(self) -> None:
         if self._rows:
             columns = [_column([getattr(row, field.name) for row in self._rows], field.type) for field in SKETCHES]
-            self._writer.write_batch(pa.record_batch(columns, schema=SKETCHES))
+            self._put(pa.record_batch(columns, schema=SKETCHES))
         self._rows, self._chars = [], 0
 
 
