@@ -27,7 +27,7 @@ PAGE, SITEMAP, FEED = "page", "sitemap", "feed"
 LINK_PRIORITY, LIST_PRIORITY = 50, 1000
 """What a link has; what sitemaps and feeds have, because their pages are waiting for them."""
 
-_MOST_KNOWN = 200_000
+_MOST_KNOWN = 100_000
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS urls (
     id INTEGER PRIMARY KEY,

@@ -49,7 +49,7 @@ def normalise(url: str) -> str | None:
     return _normalise.__wrapped__(url) if len(url) <= MAX_URL_CHARS else None
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def _normalise(url: str) -> str | None:
     try:
         parts = urlsplit(_slashed(url))
@@ -90,7 +90,7 @@ def join(base: str, reference: str) -> str | None:
     return _join(base, reference) if len(base) + len(reference) <= _CACHED_CHARS else _join.__wrapped__(base, reference)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def _join(base: str, reference: str) -> str | None:
     try:
         return normalise(urljoin(base, _slashed(reference)))
@@ -114,7 +114,7 @@ def join_all(base: str, references: Iterable[str]) -> list[str]:
     return list(targets)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16_384)
 def _join_below(folder: str, reference: str) -> str | None:
     """As `join`, for references that mean the same on every page of a folder; an empty text for others."""
     return join(folder, reference) if _ORDINARY.fullmatch(reference) else ""
