@@ -48,7 +48,7 @@ class TokenizerConfig:
     kind: str = "bpe"
     segmenter: str = "none"
     masks: int = added(0)
-    table_bytes: int = 4_000_000
+    table_bytes: int = 1_500_000
     shards_at_once: int = runtime(16)
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class TokenizerConfig:
         frequency = self.min_frequency
         require(frequency >= 1, "tokenizer.min_frequency", frequency, "must be at least 1", "tokenizer.min_frequency=2")
         require(self.path != "", "tokenizer.path", "''", "is empty", "tokenizer.path=null to train one")
-        rule, fix = "must be at least 1000", "tokenizer.table_bytes=4000000"
+        rule, fix = "must be at least 1000", "tokenizer.table_bytes=1500000"
         require(self.table_bytes >= 1000, "tokenizer.table_bytes", self.table_bytes, rule, fix)
         at_once, fix = self.shards_at_once, "tokenizer.shards_at_once=16"
         require(at_once >= 1, "tokenizer.shards_at_once", at_once, "must be at least 1", fix)

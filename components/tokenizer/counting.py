@@ -34,7 +34,7 @@ Entry: TypeAlias = tuple[str, int]
 
 _TABLE = pa.schema([("piece", pa.large_string()), ("count", pa.int64())])
 _BATCH_ROWS = 16_384
-_BATCH_CHARS = 30_000  # merging holds one batch of every table, as Python objects
+_BATCH_CHARS = 15_000  # merging holds one batch of every table, as Python objects
 _MOST_HELD = 50_000  # different pieces a worker holds before it writes them: some 20 MB
 _MOST_HELD_CHARS = 250_000  # in those pieces
 

@@ -28,7 +28,7 @@ import pytest
 PEERS = Path(__file__).parent / "peers"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headwater" / "bench"
 VOCAB_SIZE = 16_384
-SAMPLE_BYTES = 2_000_000  # a third of the pieces
+SAMPLE_BYTES = 1_500_000  # a quarter of the pieces
 ROUNDS = 3
 TRAIN_TEXTS = {"en": 8000, "zh": 27_000}
 TEST_TEXTS = {"en": 1000, "zh": 3000}
