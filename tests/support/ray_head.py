@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,14 +33,13 @@ class Head:
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """Ends every process of the head at once, by process id."""
+        """Ends every process of the head at once, by process id; agents are known only as children's children."""
+        family = _family(self.process)
         self.process.kill()
         self.process.wait()
-        for process in processes_of(self.folder):
-            try:
+        for process in {*family, *processes_of(self.folder)}:
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 @contextmanager
@@ -82,6 +81,13 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+def _family(process: subprocess.Popen[bytes]) -> list[int]:
+    """Ids of all that a process has started, and of what those have."""
+    if process.poll() is not None:
+        return []
+    return [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+
+
 def port_above_workers() -> int:
     """A free port outside the range that Ray's workers take theirs from."""
     while (port := free_port()) < 20_000:
@@ -97,12 +103,9 @@ class Node:
 
     def kill(self) -> None:
         """Ends every process of the node at once, as a machine that loses its power would."""
-        family = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
-        for process in [*family, self.process]:
-            try:
-                process.kill()
-            except (psutil.NoSuchProcess, ProcessLookupError):
-                continue
+        for process in (*_family(self.process), self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.process.wait()
 
 
