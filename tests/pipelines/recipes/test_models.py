@@ -35,16 +35,15 @@ def test_pretrain_with_another_objective_is_scored_where_it_learns() -> None:
     assert "evaluate_base" not in steps
 
 
-def test_encoder_is_one_word_and_makes_a_bert() -> None:
+def test_encoder_is_one_word_and_makes_an_encoder() -> None:
     steps = planned("recipe=encoder")
     assert steps["classify"] == ("pretrain", "labelled")
     assert steps["classify_scratch"] == ("pretrain", "labelled")
     assert steps["evaluate_classifier"] == ("classify", "labelled", "classify_scratch")
-    for preset in ("tiny", "micro", "gpu1"):  # two, two and four heads of keys in the presets themselves
+    for preset in ("tiny", "micro", "gpu1"):
         settings = load_settings(["recipe=encoder", f"preset={preset}"])
         model = settings.pretrain.model
-        assert (model.family, settings.pretrain.objective, settings.tokenizer.masks) == ("bert", "masked", 1)
-        assert model.num_kv_heads == model.num_heads
+        assert (model.family, settings.pretrain.objective, settings.tokenizer.masks) == ("eurobert", "masked", 1)
 
 
 def test_translate_crawls_nothing() -> None:
@@ -76,13 +75,12 @@ def test_a_seed_reaches_the_steps_of_the_recipes() -> None:
     [
         (["recipe=encode"], "there is no recipe 'encode'"),
         (["recipe=encoder", "tokenizer.masks=0"], "tokenizer.masks=0 are fewer"),
-        (["recipe=encoder", "pretrain.objective=next-token"], "cannot be learned by pretrain.model.family=bert"),
+        (["recipe=encoder", "pretrain.objective=next-token"], "cannot be learned by pretrain.model.family=eurobert"),
         (
             [
                 "recipe=encoder",
                 "pretrain.objective=next-token",
                 "pretrain.model.family=gpt2",
-                "pretrain.whole_words=none",
             ],
             "is not what recipe=encoder builds on",
         ),
@@ -145,7 +143,8 @@ def test_encoder_runs_to_a_classifier_that_transformers_loads(
         assert word in said
     base = AutoModelForMaskedLM.from_pretrained(artifact(tmp_path, "pretrain") / "model")
     classifier = AutoModelForSequenceClassification.from_pretrained(artifact(tmp_path, "classify") / "model")
-    assert (type(base).__name__, type(classifier).__name__) == ("BertForMaskedLM", "BertForSequenceClassification")
+    assert type(base).__name__ == "EuroBertForMaskedLM"
+    assert type(classifier).__name__ == "EuroBertForSequenceClassification"
     assert classifier.config.id2label == {0: "negative", 1: "positive"}
     assert again(tmp_path, "recipe=encoder") == 0
     changed = {
