@@ -93,7 +93,7 @@ def count_shard(path: Path) -> Census:
 
     found = Census()
     options = pa.ipc.IpcReadOptions(included_fields=[DOCUMENTS.get_field_index(name) for name in _COLUMNS])
-    with pa.memory_map(str(path)) as source:
+    with pa.OSFile(str(path)) as source:
         reader = pa.ipc.open_file(source, options=options)
         for number in range(reader.num_record_batches):
             found.add(_count_batch(reader.get_batch(number)))

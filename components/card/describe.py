@@ -79,7 +79,7 @@ def pii_of(score: Path | None) -> dict[str, int]:
 
     total: Counter[str] = Counter()
     for path in sorted((score / "scores").glob("shard-*.arrow")) if score is not None else ():
-        with pa.memory_map(str(path)) as source:
+        with pa.OSFile(str(path)) as source:
             schema = pa.ipc.open_file(source).schema
             wanted = [number for number, name in enumerate(schema.names) if name.startswith(_PII)]
             if not wanted:
