@@ -36,8 +36,8 @@ class TokenizerConfig:
         masks: Special tokens that stand for what a model is to fill in: 1 where `pretrain.objective` is "masked", as
             many as a row has gaps where it is "span". They are part of `vocab_size`.
         table_bytes: Train on at most so many bytes of different pieces (words, runs of Chinese): all frequent ones and
-            a fair sample of the rare ones, which count for those left out. It bounds the memory of training, about 100
-            bytes ("bpe") to 250 ("unigram") for each.
+            a fair sample of the rare ones, which count for those left out. It bounds the memory of training, about 110
+            bytes for each ("bpe"), or 350 for each of the first million and 30 beyond ("unigram").
         shards_at_once: Document shards counted between two looks at whether to stop.
     """
 
