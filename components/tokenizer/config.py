@@ -37,7 +37,8 @@ class TokenizerConfig:
             many as a row has gaps where it is "span". They are part of `vocab_size`.
         table_bytes: Train on at most so many bytes of different pieces (words, runs of Chinese): all frequent ones and
             a fair sample of the rare ones, which count for those left out. It bounds the memory of training, about 110
-            bytes for each ("bpe"), or 350 for each of the first million and 30 beyond ("unigram").
+            bytes for each ("bpe"), or 350 for each of the first million and 30 beyond ("unigram"). None: 256 for
+            every id, at least 1.5 MB.
         shards_at_once: Document shards counted between two looks at whether to stop.
     """
 
@@ -48,7 +49,7 @@ class TokenizerConfig:
     kind: str = "bpe"
     segmenter: str = "none"
     masks: int = added(0)
-    table_bytes: int = 1_500_000
+    table_bytes: int | None = None
     shards_at_once: int = runtime(16)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,12 @@ class TokenizerConfig:
         frequency = self.min_frequency
         require(frequency >= 1, "tokenizer.min_frequency", frequency, "must be at least 1", "tokenizer.min_frequency=2")
         require(self.path != "", "tokenizer.path", "''", "is empty", "tokenizer.path=null to train one")
-        rule, fix = "must be at least 1000", "tokenizer.table_bytes=1500000"
-        require(self.table_bytes >= 1000, "tokenizer.table_bytes", self.table_bytes, rule, fix)
+        rule, fix = "must be at least 1000", "tokenizer.table_bytes=null for what fits the vocabulary"
+        require(self.most_bytes >= 1000, "tokenizer.table_bytes", self.table_bytes, rule, fix)
         at_once, fix = self.shards_at_once, "tokenizer.shards_at_once=16"
         require(at_once >= 1, "tokenizer.shards_at_once", at_once, "must be at least 1", fix)
+
+    @property
+    def most_bytes(self) -> int:
+        """What bounds the table: a larger vocabulary is learned from more pieces."""
+        return max(1_500_000, 256 * self.vocab_size) if self.table_bytes is None else self.table_bytes

@@ -70,7 +70,7 @@ def _trained(ctx: Context, config: TokenizerConfig, documents: Path) -> bytes:
     shards = shard_paths(documents)
     work = work_folder(ctx, VERSION, config, shards)
     counted = _count(ctx, config, documents, shards, work)
-    sample = fair_sample(work / "all.arrow", work / "sample.arrow", config.table_bytes)
+    sample = fair_sample(work / "all.arrow", work / "sample.arrow", config.most_bytes)
     ctx.progress(counted["documents"], counted["documents"], "documents", f"learning from {sample.told()}")
     table = iter_table(sample.path)
     trained = train(config.kind, config.segmenter, table, config.vocab_size, config.min_frequency, config.masks)
