@@ -21,6 +21,7 @@ from components.model.config import ModelConfig
 from components.model.elementwise import RMSNorm
 from components.model.masks import AttentionPlan, Documents
 from components.model.positions import rotate
+from components.model.products import linear
 
 
 class Projection(nn.Linear):
@@ -37,6 +38,10 @@ class Projection(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Leaves the weights to the owner."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps the last dimension."""
+        return linear(x, self.weight, self.bias)
 
 
 Mix: TypeAlias = Callable[[Tensor, Tensor, Tensor, AttentionPlan], Tensor]

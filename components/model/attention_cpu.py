@@ -147,7 +147,7 @@ class _Attend(torch.autograd.Function):
 
 
 # torch.library.custom_op would say the same in fewer lines, but imports inductor: a second at the start of every rank.
-_OPERATORS = torch.library.Library("headwater", "DEF")  # type: ignore[no-untyped-call]
+_OPERATORS = torch.library.Library("headwater", "FRAGMENT")  # type: ignore[no-untyped-call]
 _SHARED = "Tensor first, Tensor last, Tensor? cos, Tensor? sin, float scale"
 for _signature in (
     f"attend(Tensor heads, int num_heads, {_SHARED}) -> (Tensor, Tensor)",

@@ -29,6 +29,7 @@ _ARGUMENTS = {
     "swiglu_backward": [_POINTER] * 3 + [_SIZE] * 2 + [_THREADS],
     "gelu_forward": [_POINTER] * 2 + [_SIZE, _THREADS],
     "gelu_backward": [_POINTER] * 3 + [_SIZE, _THREADS],
+    "cross_entropy": [_POINTER] * 3 + [_SIZE] * 2 + [_THREADS],
 }
 
 
@@ -47,7 +48,7 @@ def call(name: str, *arguments: Tensor | int | ctypes.Structure) -> None:
 
     Args:
         name: Of the kernel.
-        arguments: As in its C++; tensors are fp32 (or int32 where it says so) and contiguous. It is given bare
+        arguments: As in its C++; tensors are fp32 (or integers where it says so) and contiguous. It is given bare
             addresses, and writes to some of them.
     """
     library, reason = _loaded()

@@ -1,8 +1,10 @@
-// Activations on a CPU in single precision, each gradient in one pass over memory. elementwise.py calls this.
+// Activations and the loss of logits on a CPU in single precision, each gradient in one pass over memory. elementwise.py
+// and loss.py call this.
 //
-// R rows, F gate width.
+// R rows, F gate width, V vocabulary.
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "vectors.h"
@@ -88,5 +90,38 @@ void gelu_backward(const float *x, const float *grad, float *grads, int64_t size
             Floats slope = open + a * open * (1.0f - open) * TWICE * (1.0f + 3.0f * square);
             put(grads + start + i, take(grad + start + i, count) * slope, count);
         });
+}
+
+// logits [R, V] become their own gradients, softmax less one at the target; losses [R] are -log p(target).
+void cross_entropy(float *logits, const int64_t *targets, float *losses, int64_t rows, int64_t width, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = logits + r * width, most = row[0];
+        Floats best = all(most);
+        registers(width, [&](int64_t i, int64_t count) {
+            if (count == W) {
+                Floats next = load(row + i);
+                best = best > next ? best : next;
+            } else {
+                for (int64_t j = i; j < i + count; j++) most = std::max(most, row[j]);
+            }
+        });
+        for (int i = 0; i < W; i++) most = std::max(most, best[i]);
+        float target = row[targets[r]], total = 0;
+        Floats sum = {};
+        registers(width, [&](int64_t i, int64_t count) {
+            Floats value = exponential(take(row + i, count) - all(most));
+            put(row + i, value, count);
+            if (count == W)
+                sum += value;
+            else
+                for (int64_t j = 0; j < count; j++) total += value[j];
+        });
+        for (int i = 0; i < W; i++) total += sum[i];
+        losses[r] = std::log(total) - (target - most);
+        float share = 1.0f / total;
+        registers(width, [&](int64_t i, int64_t count) { put(row + i, take(row + i, count) * share, count); });
+        row[targets[r]] -= 1.0f;
+    }
 }
 }

@@ -137,7 +137,8 @@ def test_a_bert_sees_both_directions():
         ({"family": "bert"}, CUDA, torch.float16, "varlen", "variable-length kernel"),
     ],
 )
-def test_the_backend_is_chosen_by_a_table_and_explained(changes, device, dtype, backend, said):
+def test_the_backend_is_chosen_by_a_table_and_explained(changes, device, dtype, backend, said, monkeypatch):
+    monkeypatch.setattr("components.model.masks.why_not", lambda: "")
     config = ModelConfig(**{**SHAPE, **changes})
     assert attention_backend(config, device, dtype) == backend
     assert said in explain_attention(config, device, dtype)

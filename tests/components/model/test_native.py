@@ -73,6 +73,7 @@ print(build_model(config, torch.Generator().manual_seed(0))(torch.arange(16)[Non
     ],
 )
 def test_torchs_kernel_serves_where_ours_cannot(changes, said, tmp_path, monkeypatch):
+    monkeypatch.delenv("HEADWATER_NATIVE", raising=False)
     for name, value in {"XDG_CACHE_HOME": str(tmp_path), **changes}.items():
         monkeypatch.setenv(name, value)
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
@@ -82,6 +83,7 @@ def test_torchs_kernel_serves_where_ours_cannot(changes, said, tmp_path, monkeyp
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    monkeypatch.delenv("HEADWATER_NATIVE", raising=False)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
