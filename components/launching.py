@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import struct
+import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
@@ -268,6 +269,11 @@ def _run_local(
         _die_with_parent()
     seat = Seat(rank, world_size, rank, world_size, "127.0.0.1", port)
     run_rank(fn, seat, device_of(rank), channel, folder)
+    if spawned:
+        # Its work is done and on disk. Torch's threads, taken down with the interpreter, now and then abort a process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def record_failure(folder: Path, rank: int, error: BaseException) -> None:
