@@ -1,9 +1,9 @@
-"""Norms and activations; root-mean-square norm (1910.07467) and SwiGLU (2002.05202) with their gradients written out.
+"""Norms and activations; root-mean-square norm (1910.07467) and SwiGLU (2002.05202).
 
 Everything in a block that is no matrix product is bound by memory, and autograd over the plain formulas passes over it
-more often than needed. On a CPU the norm, written out, takes half the time, and the activations by our own kernels 0.4
-of it (docs/benchmarks.md). On CUDA in half precision the plain formulas remain: there kernels are fused already, or by
-the compiler; code that is being compiled sees them too.
+more often than needed. On a CPU in single precision norm and activations are our own kernels (docs/benchmarks.md).
+Elsewhere the plain formulas remain: on CUDA kernels are fused already, or by the compiler; code that is being compiled
+sees them too.
 
 Shapes: R rows (all leading dimensions together), D model width, F gate width.
 """
@@ -23,40 +23,39 @@ from components.model.config import ModelConfig
 Saved: TypeAlias = torch.autograd.function.FunctionCtx
 
 
+_NORM_ROWS = 256
+"""Rows whose share of the weight's gradient is summed by one thread."""
+
+
 class _RMSNorm(torch.autograd.Function):
-    """y = x w / rms(x). With n = x / rms(x): dx = (g w - n mean(g w n)) / rms(x), dw = sum over rows of g n."""
+    """y = x w / rms(x) by our kernel. With n = x / rms(x): dx = (g w - n mean(g w n)) / rms(x), dw = sum of g n."""
 
     @staticmethod
     def forward(ctx: Saved, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
-        x_RD = x.reshape(-1, x.shape[-1])
-        scale_R1 = _inverse_rms(x_RD, eps)
-        ctx.save_for_backward(x_RD, weight_D, scale_R1)
-        return (x_RD * scale_R1).mul_(weight_D).view(x.shape)
+        x = x.contiguous()
+        width = x.shape[-1]
+        rows = x.numel() // width
+        normed, scales_R = torch.empty_like(x), x.new_empty(rows)
+        native.call("rms_norm_forward", x, weight_D, normed, scales_R, eps, rows, width)
+        ctx.save_for_backward(x, weight_D, scales_R)
+        return normed
 
     @staticmethod
     def backward(ctx: Saved, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_RD, weight_D, scale_R1 = ctx.saved_tensors  # type: ignore[attr-defined]
-        grad_RD = grads[0].reshape(x_RD.shape)
-        normed_RD = x_RD * scale_R1
-        product_RD = grad_RD * normed_RD
-        mean_R1 = torch.mv(product_RD, weight_D).div_(x_RD.shape[-1]).unsqueeze(1)
-        grad_x = torch.addcmul(grad_RD * weight_D, normed_RD, mean_R1, value=-1).mul_(scale_R1)
-        return grad_x.view(grads[0].shape), product_RD.sum(0), None
-
-
-def _inverse_rms(x_RD: Tensor, eps: float) -> Tensor:
-    norm_R1: Tensor = torch.linalg.vector_norm(x_RD, dim=-1, keepdim=True)
-    return norm_R1.square_().div_(x_RD.shape[-1]).add_(eps).rsqrt_()
+        x, weight_D, scales_R = ctx.saved_tensors  # type: ignore[attr-defined]
+        rows, width = len(scales_R), len(weight_D)
+        grad_x, shares = torch.empty_like(x), x.new_empty(-(-rows // _NORM_ROWS), width)
+        grad = grads[0].contiguous()
+        native.call("rms_norm_backward", x, weight_D, scales_R, grad, grad_x, shares, _NORM_ROWS, rows, width)
+        return grad_x, shares.sum(0), None
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """Scales each row of `x` to unit root mean square, then by `weight_D`; same shape and type as `x`."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
-        return F.rms_norm(x, weight_D.shape, weight_D, eps)
-    if not torch.is_grad_enabled():
-        return (x * _inverse_rms(x, eps)).mul_(weight_D)
-    normed: Tensor = _RMSNorm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
-    return normed
+    if native.serves(x) and weight_D.dtype == torch.float32:
+        normed: Tensor = _RMSNorm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
+        return normed
+    return F.rms_norm(x, weight_D.shape, weight_D, eps)
 
 
 class _SwiGLU(torch.autograd.Function):

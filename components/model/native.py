@@ -21,10 +21,13 @@ from torch import Tensor
 
 _KERNELS = Path(__file__).with_name("kernels")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
-_POINTER, _SIZE, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_POINTER, _SIZE, _THREADS, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _ARGUMENTS = {
     "attention_forward": [_POINTER] * 4 + [_THREADS],
     "attention_backward": [_POINTER] * 6 + [_THREADS],
+    "rms_norm_forward": [_POINTER] * 4 + [_FLOAT] + [_SIZE] * 2 + [_THREADS],
+    "rms_norm_backward": [_POINTER] * 6 + [_SIZE] * 3 + [_THREADS],
+    "transpose": [_POINTER] * 2 + [_SIZE] * 2 + [_THREADS],
     "swiglu_forward": [_POINTER] * 2 + [_SIZE] * 2 + [_THREADS],
     "swiglu_backward": [_POINTER] * 3 + [_SIZE] * 2 + [_THREADS],
     "gelu_forward": [_POINTER] * 2 + [_SIZE, _THREADS],
@@ -43,7 +46,7 @@ def serves(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling() and not why_not()
 
 
-def call(name: str, *arguments: Tensor | int | ctypes.Structure) -> None:
+def call(name: str, *arguments: Tensor | float | ctypes.Structure) -> None:
     """Calls a kernel on torch's number of threads.
 
     Args:
@@ -57,7 +60,7 @@ def call(name: str, *arguments: Tensor | int | ctypes.Structure) -> None:
     getattr(library, name)(*bare, torch.get_num_threads())
 
 
-def _bare(argument: Tensor | int | ctypes.Structure) -> object:
+def _bare(argument: Tensor | float | ctypes.Structure) -> object:
     if isinstance(argument, Tensor):
         return argument.data_ptr()
     return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else argument

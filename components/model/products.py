@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from components.model import native
+
 Saved: TypeAlias = torch.autograd.function.FunctionCtx
 
 _WORTHWHILE = 1 << 23
@@ -41,7 +43,8 @@ _BY_ONEDNN = _leaves_avx512_idle()
 def product(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     """The first matrix times the second one's transpose, and the bias: [M, N]. Any strides; no gradient."""
     if _serves(a_MK, b_NK):
-        result: Tensor = torch.ops.headwater.product(a_MK, b_NK, bias_N)
+        known = torch.ops.headwater.product if torch.compiler.is_compiling() else _by_onednn
+        result: Tensor = known(a_MK, b_NK, bias_N)
         return result
     return torch.mm(a_MK, b_NK.t()) if bias_N is None else torch.addmm(bias_N, a_MK, b_NK.t())
 
@@ -49,8 +52,17 @@ def product(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
 def outer(a_RM: Tensor, b_RN: Tensor) -> Tensor:
     """The first matrix's transpose times the second: [M, N], its longer side the last in memory. No gradient."""
     if a_RM.shape[1] > b_RN.shape[1]:
-        return product(b_RN.t(), a_RM.t()).t()
+        return product(b_RN.t(), a_RM.t()).t()  # the first factor is copied: the smaller one
     return product(a_RM.t(), b_RN.t())
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """The same matrix, row after row in memory."""
+    if x.is_contiguous() or not x.t().is_contiguous() or not native.serves(x):
+        return x.contiguous()
+    turned = x.new_empty(x.shape)
+    native.call("transpose", x.t(), turned, x.shape[1], x.shape[0])
+    return turned
 
 
 def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
@@ -81,13 +93,13 @@ class _Linear(torch.autograd.Function):
         grad_RO, x_RI = grads[0].flatten(0, -2), x.flatten(0, -2)
         return (
             product(grad_RO, weight_OI.t()).view(x.shape) if wanted[0] else None,
-            outer(grad_RO, x_RI) if wanted[1] else None,
+            rows_of(outer(grad_RO, x_RI)) if wanted[1] else None,
             grad_RO.sum(0) if wanted[2] else None,
         )
 
 
 def _by_onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(rows_of(a), b, bias, "none", [], "")
     return result
 
 

@@ -19,30 +19,32 @@ namespace {
 // ROWS of two registers are summed at a time, which leaves registers for both factors.
 constexpr int ROWS = W == 16 ? 8 : 6;
 constexpr int TILE = 64;     // queries and keys of a block
+constexpr int STAIR = 16;    // queries of a block that see as many of its keys
 constexpr int WIDEST = 256;  // of a head
-
-inline float sum(Floats value) {
-    float total = 0;
-    for (int i = 0; i < W; i++) total += value[i];
-    return total;
-}
 
 // rows x (2 W) of out (+)= a b: a's element (m, k) is a[m * by_row + k * by_step], b is [steps, ldb].
 template <int M, int N>
 inline void piece(const float *a, int64_t by_row, int64_t by_step, const float *b, int64_t ldb, int steps, float *out,
                   int64_t ldo, bool add) {
-    Floats sums[M][N];
+    Floats sums[M][N];  // in registers only where every loop over it is unrolled early
+#pragma GCC unroll 8
     for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
         for (int n = 0; n < N; n++) sums[m][n] = Floats{};
     for (int k = 0; k < steps; k++) {
         Floats row[N];
+#pragma GCC unroll 2
         for (int n = 0; n < N; n++) row[n] = load(b + k * ldb + n * W);
+#pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
             Floats value = all(a[m * by_row + k * by_step]);
+#pragma GCC unroll 2
             for (int n = 0; n < N; n++) sums[m][n] += value * row[n];
         }
     }
+#pragma GCC unroll 8
     for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
         for (int n = 0; n < N; n++) {
             float *to = out + m * ldo + n * W;
             store(to, add ? load(to) + sums[m][n] : sums[m][n]);
@@ -80,51 +82,51 @@ struct Shape {
 };
 
 // One head of one row, turned by its positions and scaled: [T, C], padded by zeros to whole tiles and registers.
-void pack(const Shape &s, int64_t b, const float *heads, float *out, bool turn, float scale) {
-    int64_t half = s.width / 2;
+void pack(const Shape &s, int64_t b, const float *heads, float *out, bool turned, float scale) {
+    const int64_t half = s.width / 2, wide = s.wide();
     for (int64_t t = 0; t < s.length; t++) {
         const float *x = heads + t * s.row();
-        float *y = out + t * s.wide();
-        if (turn && s.cos) {
+        float *y = out + t * wide;
+        if (turned && s.cos) {
             const float *c = s.cos + b * s.angles_row + t * half, *d = s.sin + b * s.angles_row + t * half;
-            for (int64_t i = 0; i < half; i++) {
-                y[i] = (x[i] * c[i] - x[i + half] * d[i]) * scale;
-                y[i + half] = (x[i + half] * c[i] + x[i] * d[i]) * scale;
-            }
+            registers(half, [=](int64_t i, int64_t count) {
+                Floats first = take(x + i, count), second = take(x + half + i, count);
+                Floats cos = take(c + i, count) * scale, sin = take(d + i, count) * scale;
+                put(y + i, first * cos - second * sin, count);
+                put(y + half + i, second * cos + first * sin, count);
+            });
         } else {
-            for (int64_t i = 0; i < s.width; i++) y[i] = x[i] * scale;
+            registers(s.width, [=](int64_t i, int64_t count) { put(y + i, take(x + i, count) * scale, count); });
         }
-        std::fill(y + s.width, y + s.wide(), 0.0f);
+        if (wide > s.width) std::fill(y + s.width, y + wide, 0.0f);
     }
-    std::fill(out + s.length * s.wide(), out + s.padded() * s.wide(), 0.0f);
+    std::fill(out + s.length * wide, out + s.padded() * wide, 0.0f);
 }
 
 // The gradient of `pack`.
-void unpack(const Shape &s, int64_t b, const float *grads, float *out, bool turn, float scale) {
-    int64_t half = s.width / 2;
+void unpack(const Shape &s, int64_t b, const float *grads, float *out, bool turned, float scale) {
+    const int64_t half = s.width / 2;
     for (int64_t t = 0; t < s.length; t++) {
         const float *x = grads + t * s.wide();
         float *y = out + t * s.row();
-        if (turn && s.cos) {
+        if (turned && s.cos) {
             const float *c = s.cos + b * s.angles_row + t * half, *d = s.sin + b * s.angles_row + t * half;
-            for (int64_t i = 0; i < half; i++) {
-                y[i] = (x[i] * c[i] + x[i + half] * d[i]) * scale;
-                y[i + half] = (x[i + half] * c[i] - x[i] * d[i]) * scale;
-            }
+            registers(half, [=](int64_t i, int64_t count) {
+                Floats first = take(x + i, count), second = take(x + half + i, count);
+                Floats cos = take(c + i, count) * scale, sin = take(d + i, count) * scale;
+                put(y + i, first * cos + second * sin, count);
+                put(y + half + i, second * cos - first * sin, count);
+            });
         } else {
-            for (int64_t i = 0; i < s.width; i++) y[i] = x[i] * scale;
+            registers(s.width, [=](int64_t i, int64_t count) { put(y + i, take(x + i, count) * scale, count); });
         }
     }
 }
 
 // [T, C] to tiles of [C, TILE].
-void transpose(const Shape &s, const float *from, float *to) {
+void transpose_tiles(const Shape &s, const float *from, float *to) {
     for (int64_t tile = 0; tile < s.tiles(); tile++)
-        for (int64_t j = 0; j < TILE; j++) {
-            const float *row = from + (tile * TILE + j) * s.wide();
-            float *column = to + tile * TILE * s.wide() + j;
-            for (int64_t c = 0; c < s.wide(); c++) column[c * TILE] = row[c];
-        }
+        turn(from + tile * TILE * s.wide(), s.wide(), to + tile * TILE * s.wide(), TILE, TILE, s.wide());
 }
 
 // The keys that a block of queries sees: some of its queries, and all of them.
@@ -138,11 +140,38 @@ struct Seen {
         inner_first = *std::max_element(first, first + rows);
         inner_last = *std::min_element(last, last + rows);
     }
-    // Of a tile, as many columns as are seen, in whole registers.
-    int columns(int64_t start) const {
-        return (int)std::min<int64_t>(TILE, (highest - start + 15) / 16 * 16);
-    }
     bool whole(int64_t start) const { return inner_first <= start && start + TILE <= inner_last; }
+};
+
+// How much of a block is computed: of each STAIR of queries the keys up to the last that it or one before it sees, in
+// whole registers. Under a causal rule that leaves out most of what is hidden on the diagonal.
+struct Stairs {
+    int rows, columns[TILE / STAIR];
+    Stairs(const Seen &seen, int64_t start, int64_t rows) : rows((int)rows) {
+        int most = 0;
+        for (int r = 0; r < rows; r += STAIR) {
+            int64_t last = *std::max_element(seen.last + r, seen.last + std::min<int64_t>(r + STAIR, rows)) - start;
+            most = std::max(most, (int)std::clamp<int64_t>((last + 15) / 16 * 16, 0, TILE));
+            columns[r / STAIR] = most;
+        }
+    }
+    int of(int64_t row) const { return columns[row / STAIR]; }
+    // Calls `each` with the first of some queries, their number and that of the keys they see.
+    template <typename Each>
+    void across(Each each) const {
+        for (int r = 0, next; r < rows; r = next) {
+            for (next = r + STAIR; next < rows && of(next) == of(r);) next += STAIR;
+            each(r, std::min(next, rows) - r, of(r));
+        }
+    }
+    // Calls `each` with the first of some keys, their number and the first query that sees them.
+    template <typename Each>
+    void down(Each each) const {
+        for (int r = 0, done = 0; r < rows; r += STAIR) {
+            if (of(r) > done) each(done, of(r) - done, r);
+            done = of(r);
+        }
+    }
 };
 
 // Puts -inf where a query of the block does not see a key of the tile.
@@ -166,19 +195,19 @@ void forward_head(const Shape &s, int64_t b, const float *queries, const float *
         std::fill(total, total + TILE, 0.0f);
         bool begun = false;
         for (int64_t tile = seen.lowest / TILE; tile * TILE < seen.highest; tile++) {
-            int columns = seen.columns(tile * TILE);
-            product(queries + start * C, C, 1, keys_t + tile * TILE * C, TILE, scores, TILE, rows,
-                    columns, C, false);
+            Stairs stairs(seen, tile * TILE, rows);
+            stairs.across([&](int r, int some, int columns) {
+                product(queries + (start + r) * C, C, 1, keys_t + tile * TILE * C, TILE, scores + r * TILE, TILE, some,
+                        columns, C, false);
+            });
             if (!seen.whole(tile * TILE)) hide(seen, tile * TILE, rows, scores);
             for (int64_t r = 0; r < rows; r++) {
+                const int columns = stairs.of(r);
                 float *row = scores + r * TILE;
+                if (columns == 0) continue;
                 Floats best = load(row);
-                for (int j = W; j < columns; j += W) {
-                    Floats next = load(row + j);
-                    best = best > next ? best : next;
-                }
-                float most = top[r];
-                for (int i = 0; i < W; i++) most = std::max(most, best[i]);
+                for (int j = W; j < columns; j += W) best = larger(best, load(row + j));
+                float most = std::max(top[r], maximum(best));
                 if (most == -INFINITY) {
                     std::fill(row, row + columns, 0.0f);
                     continue;
@@ -195,7 +224,9 @@ void forward_head(const Shape &s, int64_t b, const float *queries, const float *
                     for (int64_t c = 0; c < C; c++) mixed[r * C + c] *= shrink;
                 top[r] = most;
             }
-            product(scores, TILE, 1, values + tile * TILE * C, C, mixed, C, rows, C, columns, begun);
+            stairs.across([&](int r, int some, int columns) {
+                product(scores + r * TILE, TILE, 1, values + tile * TILE * C, C, mixed + r * C, C, some, C, columns, begun);
+            });
             begun = true;
         }
         for (int64_t r = 0; r < rows; r++) {
@@ -223,21 +254,29 @@ void backward_head(const Shape &s, int64_t b, const Packed &p) {
         bool begun = false;
         for (int64_t tile = seen.lowest / TILE; tile * TILE < seen.highest; tile++) {
             int64_t at = tile * TILE * C;
-            int columns = seen.columns(tile * TILE);
-            product(queries, C, 1, p.keys_t + at, TILE, share, TILE, rows, columns, C, false);
+            Stairs stairs(seen, tile * TILE, rows);
+            stairs.across([&](int r, int some, int columns) {
+                product(queries + r * C, C, 1, p.keys_t + at, TILE, share + r * TILE, TILE, some, columns, C, false);
+                product(grad_out + r * C, C, 1, p.values_t + at, TILE, grad + r * TILE, TILE, some, columns, C, false);
+            });
             if (!seen.whole(tile * TILE)) hide(seen, tile * TILE, rows, share);
-            product(grad_out, C, 1, p.values_t + at, TILE, grad, TILE, rows, columns, C, false);
             for (int64_t r = 0; r < rows; r++) {
                 Floats shift = all(p.log_sum[start + r]), less = all(p.delta[start + r]);
-                for (int j = 0; j < columns; j += W) {
+                for (int j = 0; j < stairs.of(r); j += W) {
                     Floats value = exponential(load(share + r * TILE + j) - shift);
                     store(share + r * TILE + j, value);
                     store(grad + r * TILE + j, value * (load(grad + r * TILE + j) - less));
                 }
             }
-            product(share, 1, TILE, grad_out, C, p.grad_values + at, C, columns, C, rows, true);
-            product(grad, 1, TILE, queries, C, p.grad_keys + at, C, columns, C, rows, true);
-            product(grad, TILE, 1, p.keys + at, C, p.grad_queries + start * C, C, rows, C, columns, begun);
+            stairs.down([&](int key, int keys, int r) {
+                int64_t to = at + key * C, from = r * TILE + key;
+                product(share + from, 1, TILE, grad_out + r * C, C, p.grad_values + to, C, keys, C, rows - r, true);
+                product(grad + from, 1, TILE, queries + r * C, C, p.grad_keys + to, C, keys, C, rows - r, true);
+            });
+            stairs.across([&](int r, int some, int columns) {
+                product(grad + r * TILE, TILE, 1, p.keys + at, C, p.grad_queries + (start + r) * C, C, some, C, columns,
+                        begun);
+            });
             begun = true;
         }
     }
@@ -273,7 +312,7 @@ void attention_forward(const Shape *shape, const float *heads, float *out, float
             int64_t b = item / s.kv_heads, kv = item % s.kv_heads;
             const float *row = heads + b * s.length * s.row();
             pack(s, b, row + (s.heads + kv) * s.width, keys, true, 1.0f);
-            transpose(s, keys, keys_t);
+            transpose_tiles(s, keys, keys_t);
             pack(s, b, row + (s.heads + s.kv_heads + kv) * s.width, values, false, 1.0f);
             for (int64_t h = kv * group; h < (kv + 1) * group; h++) {
                 pack(s, b, row + h * s.width, queries, true, s.scale);
@@ -302,9 +341,9 @@ void attention_backward(const Shape *shape, const float *heads, const float *out
             const float *row = heads + b * s.length * s.row();
             float *grad_row = grads + b * s.length * s.row();
             pack(s, b, row + (s.heads + kv) * C, keys, true, 1.0f);
-            transpose(s, keys, keys_t);
+            transpose_tiles(s, keys, keys_t);
             pack(s, b, row + (s.heads + s.kv_heads + kv) * C, values, false, 1.0f);
-            transpose(s, values, values_t);
+            transpose_tiles(s, values, values_t);
             std::fill(grad_keys, grad_keys + size, 0.0f);
             std::fill(grad_values, grad_values + size, 0.0f);
             for (int64_t h = kv * group; h < (kv + 1) * group; h++) {
@@ -314,12 +353,14 @@ void attention_backward(const Shape *shape, const float *heads, const float *out
                 for (int64_t t = 0; t < s.length; t++) {
                     const float *o = mixed + t * s.heads * C, *g = grad_mixed + t * s.heads * C;
                     float *row = grad_rows + t * s.wide();
-                    float total = 0;
-#pragma omp simd reduction(+ : total)
-                    for (int64_t c = 0; c < C; c++) total += o[c] * g[c];
-                    delta[t] = total;
-                    std::copy(g, g + C, row);
-                    std::fill(row + C, row + s.wide(), 0.0f);
+                    Floats total = {};
+                    registers(C, [&](int64_t i, int64_t count) {
+                        Floats value = take(g + i, count);
+                        total += value * take(o + i, count);
+                        put(row + i, value, count);
+                    });
+                    delta[t] = sum(total);
+                    if (s.wide() > C) std::fill(row + C, row + s.wide(), 0.0f);
                 }
                 Packed packed{queries, keys, keys_t, values_t, grad_rows, log_sum + (b * s.heads + h) * s.length,
                               delta, grad_queries, grad_keys, grad_values};

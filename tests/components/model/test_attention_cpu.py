@@ -76,6 +76,22 @@ def test_values_and_gradients_are_as_exact_as_torchs(shape, causal, packed):
         assert (ours - exact).abs().max() < 2 * (torchs - exact).abs().max() + 1e-6
 
 
+def test_any_interval_may_be_seen_also_one_that_ends_before_that_of_the_query_above():
+    length, draw = 150, torch.Generator().manual_seed(6)
+    ends = torch.randint(0, length, (2, 2, length), generator=draw).int().sort(0).values
+    first, last = ends[0].contiguous(), ends[1] + 1
+    heads = torch.randn(2, length, 6, 32, generator=draw).requires_grad_()
+    mixed = attend(heads, 2, Intervals(first, last), None, None)
+    mixed.square().sum().backward()
+    places = torch.arange(length)
+    visible = ((first[:, :, None] <= places) & (places < last[:, :, None]))[:, None]
+    exact = heads.detach().double().requires_grad_()
+    expected = by_torch(exact, 2, visible, None, None)
+    expected.square().sum().backward()
+    assert (mixed - expected).abs().max() < 5e-6
+    assert (heads.grad - exact.grad).abs().max() < 5e-5
+
+
 def test_without_rope_and_with_the_usual_scale():
     heads = torch.randn(2, 70, 6, 32, generator=torch.Generator().manual_seed(0))
     segments = torch.zeros(2, 70, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Our kernels for CPUs: what serves where they cannot be built, and the activations beside torch's."""
+"""Our kernels for CPUs: what serves where they cannot be built, and norm and activations beside torch's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from components.model.config import ModelConfig
-from components.model.elementwise import activate
+from components.model.elementwise import activate, rms_norm
 from components.model.native import why_not
 from components.model.transformer import build_model
 
@@ -50,6 +50,54 @@ def test_far_values_saturate_and_what_is_not_a_number_stays_so(name):
     told = activate(name, x)
     assert told[0, 4].isnan()
     torch.testing.assert_close(told[0, :4], plain(name, x)[0, :4], atol=1e-30, rtol=1e-6)
+
+
+def normed(x, weight, grad):
+    """The norm of a row and its gradients."""
+    parts = [part.detach().requires_grad_() for part in (x, weight)]
+    y = rms_norm(*parts, 1e-5)
+    y.backward(grad)
+    return y.detach(), *(part.grad for part in parts)
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3, 7), (130, 46), (3, 257, 32), (1000, 24)], ids=str)
+def test_the_norm_and_its_gradients_are_those_of_the_formula(shape):
+    draw = torch.Generator().manual_seed(0)
+    x, grad = torch.randn(2, *shape, generator=draw) * 3
+    weight = torch.randn(shape[-1], generator=draw)
+    exact = [part.double().requires_grad_() for part in (x, weight)]
+    expected = exact[0] / (exact[0].square().mean(-1, keepdim=True) + 1e-5).sqrt() * exact[1]
+    expected.backward(grad.double())
+    ours = normed(x, weight, grad)
+    torch.testing.assert_close(ours[0].double(), expected.detach(), rtol=2e-6, atol=1e-6)
+    torch.testing.assert_close(ours[1].double(), exact[0].grad, rtol=2e-6, atol=2e-5)
+    torch.testing.assert_close(ours[2].double(), exact[1].grad, rtol=2e-6, atol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(rms_norm(x, weight, 1e-5), ours[0])
+
+
+@needs_kernels
+def test_the_norm_has_the_same_bits_on_any_number_of_threads():
+    draw = torch.Generator().manual_seed(0)
+    x, grad = torch.randn(2, 700, 40, generator=draw)
+    weight, before = torch.randn(40, generator=draw), torch.get_num_threads()
+    try:
+        told = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            told.append(normed(x, weight, grad))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in told[1:] for a, b in zip(told[0], other, strict=True))
+
+
+@needs_kernels
+def test_the_norm_of_what_does_not_lie_in_rows():
+    x = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(0)).transpose(0, 1)
+    grad = torch.ones(1).expand(x.shape)
+    ours = normed(x, torch.ones(4), grad)
+    assert all(torch.equal(a, b) for a, b in zip(ours, normed(x.contiguous(), torch.ones(4), grad), strict=True))
 
 
 PROGRAM = """

@@ -30,7 +30,8 @@ def drawn(*shape, seed=0):
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [((2, 7), 5, 3), ((40,), 16, 96), ((3, 4, 2), 64, 8)])
 def test_a_linear_map_and_its_gradients(library, rows, inputs, outputs, bias):
     module = Projection(inputs, outputs, bias=bias)
-    torch.nn.init.normal_(module.weight, generator=torch.Generator().manual_seed(1))
+    for number, parameter in enumerate(module.parameters(), 1):  # which come as whatever lies in memory
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
     x, grad = drawn(*rows, inputs).requires_grad_(), drawn(*rows, outputs, seed=2)
     mapped = module(x)
     assert (type(mapped.grad_fn).__name__ == "_LinearBackward") == (library == "onednn")
@@ -44,6 +45,16 @@ def test_a_linear_map_and_its_gradients(library, rows, inputs, outputs, bias):
         torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (64, 64), (65, 130), (200, 31)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_matrix_is_laid_out_in_rows(shape, dtype):
+    columns = drawn(*shape).to(dtype).t()
+    rows = products.rows_of(columns)
+    assert rows.is_contiguous()
+    assert torch.equal(rows, columns)
+    assert products.rows_of(rows) is rows
+
+
 def test_what_is_no_single_precision_of_a_cpu_is_left_to_torch(library):
     x, weight = drawn(4, 8), drawn(6, 8).requires_grad_()
     assert products.linear(x.double(), weight.double()).dtype == torch.float64
@@ -53,7 +64,8 @@ def test_what_is_no_single_precision_of_a_cpu_is_left_to_torch(library):
 
 def test_the_compiler_keeps_the_library(library):
     module = Projection(16, 24)
-    torch.nn.init.normal_(module.weight, generator=torch.Generator().manual_seed(1))
+    for number, parameter in enumerate(module.parameters(), 1):  # which come as whatever lies in memory
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
     x = drawn(5, 16).requires_grad_()
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     compiled(x).sum().backward()
