@@ -52,12 +52,15 @@ class Picture:
 Block: TypeAlias = Heading | Paragraph | Code | Table | Picture
 
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]#|"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
+_SHORT = 20
+"""Characters of a table's cell that is never broken into lines."""
 _STYLE = """
 body { font: 15px/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
        color: #212121; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid #e0e0e0; }
 table { border-collapse: collapse; margin: .5rem 0; } th, td { text-align: left; vertical-align: top;
        padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; white-space: pre-wrap; overflow-wrap: break-word; }
+.short { white-space: pre; }
 th { color: #555; font-weight: 600; } pre { background: #f5f5f5; padding: .6rem; white-space: pre-wrap; }
 .picture { overflow-x: auto; display: inline-block; max-width: 100%; margin-right: 1rem; }
 """
@@ -92,8 +95,14 @@ def _html(block: Block) -> str:
             return f'<div class="picture">{svg}</div>'
         case Table(header, rows):
             head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-            lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+            lines = ["".join(map(_cell, row)) for row in rows]
             return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _cell(text: str) -> str:
+    """One that a name or a number fills stays on its line beside one that holds sentences."""
+    short = ' class="short"' if len(text) <= _SHORT else ""
+    return f"<td{short}>{escape(text)}</td>"
 
 
 def _markdown(block: Block) -> str:

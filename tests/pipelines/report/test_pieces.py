@@ -46,6 +46,12 @@ def test_every_text_comes_back_unchanged_out_of_the_page(cells: list[str]) -> No
     assert Text(to_html("title", [Table(["a"] * len(cells), [cells])])).cells == cells
 
 
+def test_a_name_or_a_time_beside_a_long_text_stays_on_one_line() -> None:
+    page = to_html("title", [Table(["made by", "metrics"], [["sage-2", "kept 1  " * 40], ["two\nlines", ""]])])
+    assert '<td class="short">sage-2</td><td>kept 1' in page
+    assert '<td class="short">two\nlines</td>' in page
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.lists(texts, min_size=1, max_size=4))
 def test_a_markdown_table_has_one_line_a_row_and_its_columns(cells: list[str]) -> None:
