@@ -270,7 +270,7 @@ def _run_local(
     seat = Seat(rank, world_size, rank, world_size, "127.0.0.1", port)
     run_rank(fn, seat, device_of(rank), channel, folder)
     if spawned:
-        # Its work is done and on disk. Torch's threads, taken down with the interpreter, now and then abort a process.
+        # Its work is done and on disk. One rank was seen to abort after that, while the interpreter was taken down.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

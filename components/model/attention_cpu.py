@@ -12,17 +12,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from components.model import native
+from components.model.native import Saved
 
 WIDEST = 256
 """Of a head that the kernel knows."""
-
-Saved: TypeAlias = torch.autograd.function.FunctionCtx
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ Shapes: R rows (all leading dimensions together), D model width, F gate width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +18,7 @@ from torch import Tensor, nn
 
 from components.model import native
 from components.model.config import ModelConfig
-
-Saved: TypeAlias = torch.autograd.function.FunctionCtx
-
+from components.model.native import Saved
 
 _NORM_ROWS = 256
 """Rows whose share of the weight's gradient is summed by one thread."""

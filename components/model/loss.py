@@ -9,17 +9,14 @@ Shapes: B batch, T tokens, D model width, V vocabulary, R scored rows.
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from components.model import native
 from components.model.counting import CHUNK_LOGITS
+from components.model.native import Saved
 from components.model.products import outer, product
-
-Saved: TypeAlias = torch.autograd.function.FunctionCtx
 
 IGNORED = -100
 

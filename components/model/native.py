@@ -15,9 +15,13 @@ import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+Saved: TypeAlias = torch.autograd.function.FunctionCtx
+"""What an operator with a gradient of its own keeps for it."""
 
 _KERNELS = Path(__file__).with_name("kernels")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")

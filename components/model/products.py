@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from components.model import native
-
-Saved: TypeAlias = torch.autograd.function.FunctionCtx
+from components.model.native import Saved
 
 _WORTHWHILE = 1 << 23
 """Multiplications of a product below which oneDNN's own call takes longer than it saves."""

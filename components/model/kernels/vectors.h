@@ -1,7 +1,6 @@
 // Registers of floats, by the vector types of GCC and Clang: their exponential, and loops and transposition by them.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <utility>

@@ -26,12 +26,18 @@ def drawn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def projection(inputs, outputs, bias):
+    """One with weights drawn: they come as whatever lies in memory."""
+    module = Projection(inputs, outputs, bias=bias)
+    for number, parameter in enumerate(module.parameters(), 1):
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+    return module
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [((2, 7), 5, 3), ((40,), 16, 96), ((3, 4, 2), 64, 8)])
 def test_a_linear_map_and_its_gradients(library, rows, inputs, outputs, bias):
-    module = Projection(inputs, outputs, bias=bias)
-    for number, parameter in enumerate(module.parameters(), 1):  # which come as whatever lies in memory
-        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+    module = projection(inputs, outputs, bias)
     x, grad = drawn(*rows, inputs).requires_grad_(), drawn(*rows, outputs, seed=2)
     mapped = module(x)
     assert (type(mapped.grad_fn).__name__ == "_LinearBackward") == (library == "onednn")
@@ -63,9 +69,7 @@ def test_what_is_no_single_precision_of_a_cpu_is_left_to_torch(library):
 
 
 def test_the_compiler_keeps_the_library(library):
-    module = Projection(16, 24)
-    for number, parameter in enumerate(module.parameters(), 1):  # which come as whatever lies in memory
-        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+    module = projection(16, 24, False)
     x = drawn(5, 16).requires_grad_()
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     compiled(x).sum().backward()
